@@ -1,1 +1,7 @@
-//! Work in progress.
+//! The conformance suite for `DittoServer` operators on the Percona Operator for PostgreSQL.
+//!
+//! `docs/design/architecture.md` draws the layers; each module says in its first lines which one it belongs to.
+
+pub mod environment;
+pub mod hosts;
+pub mod redact;

@@ -1,0 +1,55 @@
+//! Faults that a scenario can inject.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Isolation;
+
+/// Something that goes wrong on purpose. All but [`Fault::KillPostgres`] last until they are cleared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum Fault {
+    /// Percona withholds the user Secret of a cluster: all of it, or only the named keys.
+    HoldSecret {
+        /// Name of the `PerconaPGCluster`.
+        cluster: String,
+        /// The keys that are withheld; empty means that there is no Secret at all.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        keys: Vec<String>,
+    },
+    /// A cluster's `status.state` stays `initializing`.
+    HoldReady {
+        /// Name of the `PerconaPGCluster`.
+        cluster: String,
+    },
+    /// The operator under test is stopped (SIGTERM); cleared: it is started again.
+    StopOperator {},
+    /// Percona's operator is stopped; cleared: it is started again.
+    StopPercona {},
+    /// The PostgreSQL server of a cluster is killed (SIGKILL); it comes back by itself.
+    KillPostgres {
+        /// Name of the `PerconaPGCluster`.
+        cluster: String,
+    },
+    /// The S3 endpoint answers 503 to every request for a bucket.
+    S3Outage {
+        /// The bucket.
+        bucket: String,
+    },
+}
+
+impl Fault {
+    /// The least isolation under which nobody else notices the fault.
+    pub fn isolation(&self) -> Isolation {
+        match self {
+            Self::StopOperator {} | Self::StopPercona {} => Isolation::Operator,
+            Self::HoldSecret { .. } | Self::HoldReady { .. } | Self::KillPostgres { .. } | Self::S3Outage { .. } => {
+                Isolation::Namespace
+            }
+        }
+    }
+}
+
+/// Names an injected fault, so that it can be cleared.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FaultId(pub String);
