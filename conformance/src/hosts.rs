@@ -75,7 +75,11 @@ impl Hosts {
     /// # Errors
     /// The file cannot be written.
     pub fn remove<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> io::Result<()> {
-        self.change(|table| names.into_iter().for_each(|name| drop(table.remove(name))))
+        self.change(|table| {
+            for name in names {
+                table.remove(name);
+            }
+        })
     }
 
     fn change(&self, edit: impl FnOnce(&mut BTreeMap<String, IpAddr>)) -> io::Result<()> {
