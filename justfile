@@ -1,0 +1,86 @@
+# One entry point for people and for CI. `just --list` shows one line per recipe.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+tools := env("XDG_CACHE_HOME", env("HOME") / ".cache") / "dittofs-conformance" / "bin"
+export PATH := tools + ":" + env("PATH")
+
+# Show the recipes
+default:
+    @just --list
+
+# Install the developer's tools (just, nextest, cargo-deny) into the cache
+bootstrap:
+    ci/bootstrap
+
+# Build everything
+build:
+    cargo build --workspace --all-targets
+
+# Format the code
+fmt:
+    cargo fmt --all
+
+# Check the formatting
+fmt-check:
+    cargo fmt --all --check
+
+# Run clippy; a warning is an error
+lint:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Check what is in the dependency graph: one TLS provider, known licences and sources
+deny:
+    cargo deny --locked check bans licenses sources
+    ! cargo tree --locked -i aws-lc-rs 2>/dev/null | grep -q .
+
+# Write the generated files again: JSON schemas, CRD, manifests
+generate:
+    ci/generate
+
+# Fail when a generated file is stale
+generated: generate
+    git diff --exit-code -- scenarios/schema.json implementations/schema.json operator/manifests
+
+# Check the scenarios without running them
+lint-scenarios:
+    cargo run --quiet -p conformance -- lint
+
+# Run all tests, the scenarios among them
+test *ARGS:
+    cargo nextest run --workspace --locked {{ ARGS }}
+
+# Run every scenario on the embedded environment
+e2e *ARGS:
+    cargo run -p conformance -- run {{ ARGS }}
+
+# Run one scenario, such as `just e2e-one credential_rotation`
+e2e-one NAME *ARGS:
+    cargo run -p conformance -- run --filter {{ NAME }} {{ ARGS }}
+
+# Run the backup scenarios against a real MinIO
+e2e-minio:
+    cargo run -p conformance -- run --s3 minio --filter backup/ --no-skips
+
+# Run the scenarios twenty times in a row, concurrently, without a retry
+soak-core COUNT="20":
+    cargo run -p conformance -- run --repeat {{ COUNT }} --no-skips
+
+# Break the operator in each known way and see that the right scenario says so
+defects *ARGS:
+    cargo test -p conformance --test defects -- --ignored {{ ARGS }}
+
+# Kill everything at random moments and see that nothing stays behind
+leaks *ARGS:
+    cargo test -p conformance --test leaks -- --ignored {{ ARGS }}
+
+# Measure start, scenarios, tear-down, latency and memory
+bench *ARGS:
+    cargo run -p conformance -- bench {{ ARGS }}
+
+# Remove what a killed run left behind
+clean:
+    cargo run --quiet -p conformance -- clean
+
+# Everything that CI runs, in its order
+ci: fmt-check lint deny generated lint-scenarios test e2e-minio
