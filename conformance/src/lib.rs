@@ -4,4 +4,5 @@
 
 pub mod environment;
 pub mod hosts;
+pub mod pki;
 pub mod redact;
