@@ -5,4 +5,5 @@
 pub mod environment;
 pub mod hosts;
 pub mod pki;
+pub mod postgres;
 pub mod redact;

@@ -1,0 +1,14 @@
+//! PostgreSQL: the client that logs in the way an application does, and servers that are the real thing.
+//!
+//! Parts layer: may use the base modules. The client half ([`Target`], [`Session`]) is also used by the engine and by the
+//! probe, so it knows nothing of servers, control planes or scenarios.
+
+mod client;
+mod error;
+mod target;
+mod trust;
+
+pub use client::{CONNECT_DEADLINE, Identity, Rows, Session};
+pub use error::Error;
+pub use target::{SslMode, Target};
+pub use trust::Trust;
