@@ -2,8 +2,10 @@
 //!
 //! `docs/design/architecture.md` draws the layers; each module says in its first lines which one it belongs to.
 
+pub mod duration;
 pub mod environment;
 pub mod hosts;
 pub mod pki;
 pub mod postgres;
 pub mod redact;
+pub mod scenario;
