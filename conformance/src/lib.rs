@@ -3,8 +3,10 @@
 //! `docs/design/architecture.md` draws the layers; each module says in its first lines which one it belongs to.
 
 pub mod duration;
+pub mod engine;
 pub mod environment;
 pub mod hosts;
+pub mod path;
 pub mod pki;
 pub mod postgres;
 pub mod redact;

@@ -1,0 +1,8 @@
+//! Judges an implementation by scenarios.
+//!
+//! Judging layer: uses the scenario language, the seam `environment` and the clients of `postgres` and `s3`; never an
+//! environment itself. The middle of it is pure (`path`, `difference`, `matching`, `watch::record`, `watch::timeline`).
+
+mod difference;
+mod secrets;
+pub mod watch;
