@@ -62,9 +62,8 @@ fn compare_lists(path: &Path, old: &[Value], new: &[Value], changes: &mut Vec<Ch
         }
         return;
     };
-    let find = |list: &'_ [Value], entry: &Value| {
-        list.iter().position(|other| scalar(&other[key]) == scalar(&entry[key]))
-    };
+    let find =
+        |list: &'_ [Value], entry: &Value| list.iter().position(|other| scalar(&other[key]) == scalar(&entry[key]));
     for entry in old {
         let other = find(new, entry).map(|index| &new[index]);
         compare(&path.entry(key, &entry[key]), Some(entry), other, changes);
@@ -92,8 +91,10 @@ mod tests {
 
     #[test]
     fn a_condition_is_followed_by_its_type_even_when_it_moves() {
-        let before = json!({"status": {"conditions": [{"type": "A", "status": "False"}, {"type": "B", "status": "True"}]}});
-        let after = json!({"status": {"conditions": [{"type": "B", "status": "True"}, {"type": "A", "status": "True"}]}});
+        let before =
+            json!({"status": {"conditions": [{"type": "A", "status": "False"}, {"type": "B", "status": "True"}]}});
+        let after =
+            json!({"status": {"conditions": [{"type": "B", "status": "True"}, {"type": "A", "status": "True"}]}});
         let changes = difference(&before, &after);
         assert_eq!(
             changes,
@@ -108,10 +109,7 @@ mod tests {
     #[test]
     fn a_subtree_that_appears_is_listed_by_its_leaves() {
         let after = json!({"status": {"state": "ready", "pg": {"size": 1}, "conditions": [{"type": "A"}]}});
-        assert_eq!(
-            paths(&json!({}), &after),
-            ["status.state", "status.pg.size", "status.conditions[type=A].type"]
-        );
+        assert_eq!(paths(&json!({}), &after), ["status.state", "status.pg.size", "status.conditions[type=A].type"]);
     }
 
     #[test]

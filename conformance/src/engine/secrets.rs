@@ -96,7 +96,8 @@ mod tests {
 
     #[test]
     fn values_become_fingerprints_that_tell_them_apart() {
-        let (one, same, other) = (scrub(&secret("pa55word-1")), scrub(&secret("pa55word-1")), scrub(&secret("pa55word-2")));
+        let (one, same, other) =
+            (scrub(&secret("pa55word-1")), scrub(&secret("pa55word-1")), scrub(&secret("pa55word-2")));
         assert_eq!(one, same);
         assert_ne!(one, other);
         assert!(!one.to_string().contains("cGE1NXdvcmQtMQ"), "{one}");

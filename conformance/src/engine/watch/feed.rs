@@ -171,9 +171,9 @@ impl Feed {
     fn change(&self, edit: impl FnOnce(&mut Inner) -> Vec<Observation>) {
         let mut inner = self.lock();
         let observations = edit(&mut inner);
-        inner.subscribers.retain(|subscriber| {
-            observations.iter().all(|observation| subscriber.send(observation.clone()).is_ok())
-        });
+        inner
+            .subscribers
+            .retain(|subscriber| observations.iter().all(|observation| subscriber.send(observation.clone()).is_ok()));
         drop(inner);
         self.revision.send_modify(|revision| *revision += 1);
     }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use kube::api::{Api, DynamicObject, ListParams};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::{ApiResource, GroupVersion, PartialObjectMeta};
 use kube::discovery::Scope;
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -190,9 +190,10 @@ async fn watch_until_gone(api: Api<DynamicObject>, feed: &Feed) {
 
 /// Asks the API server how it names `kind`; `None` when it does not serve it.
 async fn discover(client: &Client, kind: &Kind) -> Result<Option<(ApiResource, bool)>, Error> {
-    let version: GroupVersion = kind.api_version.parse().map_err(|_| {
-        Error::Discovery(kube::error::DiscoveryError::InvalidGroupVersion(kind.api_version.clone()))
-    })?;
+    let version: GroupVersion = kind
+        .api_version
+        .parse()
+        .map_err(|_| Error::Discovery(kube::error::DiscoveryError::InvalidGroupVersion(kind.api_version.clone())))?;
     match kube::discovery::oneshot::pinned_kind(client, &version.with_kind(&kind.kind)).await {
         Ok((resource, capabilities)) => Ok(Some((resource, capabilities.scope == Scope::Namespaced))),
         Err(Error::Api(status)) if status.code == 404 => Ok(None),
@@ -231,9 +232,8 @@ async fn caught_up(feed: &Feed, list: &Listing) {
     let newest = list.objects.iter().map(resource_version).max().unwrap_or_default();
     let behind = |record: &Record| {
         let deletion_to_come = || {
-            let lingers = |(key, object): (&Key, &Arc<Value>)| {
-                !listed.contains(key) && resource_version(object) <= list.as_of
-            };
+            let lingers =
+                |(key, object): (&Key, &Arc<Value>)| !listed.contains(key) && resource_version(object) <= list.as_of;
             record.seen() < list.as_of && record.objects().iter().any(lingers)
         };
         record.seen() < newest || deletion_to_come()

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::engine::difference::{Change, difference};
-use crate::path::Path;
 use crate::engine::secrets;
+use crate::path::Path;
 
 /// Entries kept for one object. A status that is written ten times a second is followed for 25 seconds.
 const MAX_ENTRIES: usize = 256;
