@@ -9,5 +9,6 @@ pub mod hosts;
 pub mod path;
 pub mod pki;
 pub mod postgres;
+pub mod probe;
 pub mod redact;
 pub mod scenario;
