@@ -10,5 +10,6 @@ pub mod path;
 pub mod pki;
 pub mod postgres;
 pub mod probe;
+pub mod process;
 pub mod redact;
 pub mod scenario;

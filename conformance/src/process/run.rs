@@ -1,0 +1,271 @@
+//! The directory of a run, and the state in it that lets others find what it started.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use nix::unistd::geteuid;
+use serde::{Deserialize, Serialize};
+
+use super::procfs::{self, Identity};
+
+const STATE_FILE: &str = "state.json";
+const LOCK_FILE: &str = "lock";
+
+/// Everyone may pass through, so that PostgreSQL can run as another user; nobody else may look around.
+const DIRECTORY_MODE: u32 = 0o711;
+
+/// The directory of runs cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// An operation on a file or directory failed.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// What was tried: a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The directory is another user's, or not a directory: someone may want us to write into it.
+    #[error("{} is not a directory of uid {uid} alone; remove it, or set TMPDIR to another directory", path.display())]
+    NotOurs {
+        /// The directory.
+        path: PathBuf,
+        /// Who we are.
+        uid: u32,
+    },
+}
+
+pub(super) fn file_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> RunError + use<'a> {
+    move |source| RunError::File { action, path: path.to_owned(), source }
+}
+
+/// What `state.json` holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// Id of the run: the name of its directory, and the value of [`super::RUN_VARIABLE`].
+    pub run: String,
+    /// The machine's start to which the start times below belong.
+    pub boot_id: String,
+    /// The process that owns the run.
+    pub supervisor: Identity,
+    /// What it has started and not yet reaped.
+    pub children: Vec<Started>,
+}
+
+/// A recorded child.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Started {
+    /// What messages call it.
+    pub name: String,
+    /// Who it is.
+    #[serde(flatten)]
+    pub identity: Identity,
+}
+
+impl State {
+    /// Whether the process that owns the run still runs.
+    pub fn is_alive(&self) -> bool {
+        self.boot_id == procfs::boot_id() && self.supervisor.is_alive()
+    }
+}
+
+/// A run of this process: its directory and its state. The directory stays until [`Run::remove`] or a sweep.
+#[derive(Debug)]
+pub struct Run {
+    directory: PathBuf,
+    state: Mutex<State>,
+}
+
+/// Where the runs of this user are: `<tmp>/dittofs-conformance-<uid>`.
+pub fn default_base() -> PathBuf {
+    std::env::temp_dir().join(format!("dittofs-conformance-{}", geteuid()))
+}
+
+impl Run {
+    /// Makes the directory of a new run, owned by this process, under `base` (see [`default_base`]).
+    pub fn create(base: &Path) -> Result<Self, RunError> {
+        let _lock = lock(base)?;
+        // Short, because it is part of the paths of Unix sockets, which have 107 bytes at most.
+        let id = format!("{:08x}", rand::random::<u32>());
+        let directory = base.join(&id);
+        DirBuilder::new().mode(DIRECTORY_MODE).create(&directory).map_err(file_error("create", &directory))?;
+        // The umask may have taken the bits that others need to pass through.
+        let mode = Permissions::from_mode(DIRECTORY_MODE);
+        fs::set_permissions(&directory, mode).map_err(file_error("set the mode of", &directory))?;
+        let state = State { run: id, boot_id: procfs::boot_id(), supervisor: Identity::own(), children: Vec::new() };
+        write(&directory, &state).map_err(file_error("write the state in", &directory))?;
+        Ok(Self { directory, state: Mutex::new(state) })
+    }
+
+    /// Eight hexadecimal digits.
+    pub fn id(&self) -> &str {
+        self.directory.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+
+    /// Its directory: everyone may pass through it, only the owner may list it or write to it.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Removes the directory and all that is in it. Every child must have ended.
+    pub fn remove(&self) -> Result<(), RunError> {
+        remove_tree(&self.directory).map_err(file_error("remove", &self.directory))
+    }
+
+    pub(super) fn record(&self, name: &str, identity: Identity) -> io::Result<()> {
+        self.change(|children| children.push(Started { name: name.to_owned(), identity }))
+    }
+
+    pub(super) fn forget(&self, identity: Identity) -> io::Result<()> {
+        self.change(|children| children.retain(|child| child.identity != identity))
+    }
+
+    fn change(&self, edit: impl FnOnce(&mut Vec<Started>)) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        edit(&mut state.children);
+        write(&self.directory, &state)
+    }
+}
+
+/// Replaces the state file in one step. Not flushed to the disk: it need not survive the machine, only its processes.
+fn write(directory: &Path, state: &State) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    serde_json::to_writer_pretty(&mut file, state)?;
+    file.flush()?;
+    file.persist(directory.join(STATE_FILE))?;
+    Ok(())
+}
+
+/// A run that was found on the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// Its state. `None`: it was killed before it could write one, or someone damaged it.
+    pub state: Option<State>,
+}
+
+impl Found {
+    /// Whether its supervisor still runs.
+    pub fn is_alive(&self) -> bool {
+        self.state.as_ref().is_some_and(State::is_alive)
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &str {
+        self.directory.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+}
+
+/// All runs under `base`, by id; none when `base` does not exist.
+pub fn list(base: &Path) -> Result<Vec<Found>, RunError> {
+    let entries = match fs::read_dir(base) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(file_error("list", base)(error)),
+    };
+    let mut runs = Vec::new();
+    for entry in entries {
+        let directory = entry.map_err(file_error("list", base))?.path();
+        if directory.is_dir() {
+            let state = fs::read(directory.join(STATE_FILE)).ok();
+            runs.push(Found { state: state.and_then(|text| serde_json::from_slice(&text).ok()), directory });
+        }
+    }
+    runs.sort_by(|a, b| a.directory.cmp(&b.directory));
+    Ok(runs)
+}
+
+/// Makes `base` when it is missing, checks that it is ours, and keeps others from creating or sweeping runs in it until
+/// the file is dropped: a run without a state is dead to whoever holds this lock.
+pub(super) fn lock(base: &Path) -> Result<File, RunError> {
+    match DirBuilder::new().mode(DIRECTORY_MODE).create(base) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(file_error("create", base)(error)),
+        Ok(()) | Err(_) => {}
+    }
+    let metadata = fs::symlink_metadata(base).map_err(file_error("inspect", base))?;
+    let uid = geteuid().as_raw();
+    if !metadata.is_dir() || metadata.uid() != uid || metadata.mode() & 0o022 != 0 {
+        return Err(RunError::NotOurs { path: base.to_owned(), uid });
+    }
+    if metadata.mode() & 0o777 != DIRECTORY_MODE {
+        let mode = Permissions::from_mode(DIRECTORY_MODE);
+        fs::set_permissions(base, mode).map_err(file_error("set the mode of", base))?;
+    }
+    let path = base.join(LOCK_FILE);
+    let file = File::create(&path).map_err(file_error("create", &path))?;
+    file.lock().map_err(file_error("lock", &path))?;
+    Ok(file)
+}
+
+/// Removes a tree that may be gone already.
+pub(super) fn remove_tree(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path().join("runs");
+        (directory, base)
+    }
+
+    #[test]
+    fn a_new_run_is_listed_as_alive_and_readable_by_its_owner_only() {
+        let (_directory, base) = base();
+        let run = Run::create(&base).unwrap();
+        let found = list(&base).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].id(), run.id());
+        assert!(found[0].is_alive());
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!(mode(run.directory()), 0o711);
+        assert_eq!(mode(&run.directory().join(STATE_FILE)), 0o600);
+        run.remove().unwrap();
+        assert_eq!(list(&base).unwrap(), []);
+    }
+
+    #[test]
+    fn children_are_noted_until_they_are_forgotten() {
+        let (_directory, base) = base();
+        let run = Run::create(&base).unwrap();
+        let identity = Identity { pid: 7, start_time: 8 };
+        run.record("etcd", identity).unwrap();
+        let state = list(&base).unwrap().remove(0).state.unwrap();
+        assert_eq!(state.children, [Started { name: "etcd".to_owned(), identity }]);
+        run.forget(identity).unwrap();
+        assert_eq!(list(&base).unwrap().remove(0).state.unwrap().children, []);
+    }
+
+    #[test]
+    fn a_run_of_an_earlier_boot_is_dead() {
+        let state = State {
+            run: "3f".to_owned(),
+            boot_id: "another".to_owned(),
+            supervisor: Identity::own(),
+            children: Vec::new(),
+        };
+        assert!(!state.is_alive());
+    }
+
+    #[test]
+    fn a_base_that_others_may_write_to_is_refused() {
+        let (_directory, base) = base();
+        fs::create_dir(&base).unwrap();
+        fs::set_permissions(&base, Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(Run::create(&base), Err(RunError::NotOurs { .. })));
+    }
+}
