@@ -1,0 +1,46 @@
+//! Schemas that no derive can express.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+/// What `resource.Quantity` of Kubernetes accepts.
+const QUANTITY: &str = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$";
+
+/// A quantity of storage, more than nothing.
+pub(super) fn size(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 32,
+        "pattern": QUANTITY,
+        "x-kubernetes-validations": [{
+            "rule": "isQuantity(self) && quantity(self).sign() > 0",
+            "message": "must be a quantity above zero, such as 10Gi",
+        }],
+    })
+}
+
+/// The same, or nothing.
+pub(super) fn optional_size(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = size(generator);
+    schema.insert("nullable".to_owned(), true.into());
+    schema
+}
+
+/// Quantities by resource name, like `resources.limits` of a container.
+pub(super) fn resource_list(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": {
+            "x-kubernetes-int-or-string": true,
+            "pattern": QUANTITY,
+        },
+    })
+}
+
+/// Conditions, one of each type.
+pub(super) fn conditions(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = generator.subschema_for::<Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>>();
+    schema.insert("x-kubernetes-list-type".to_owned(), "map".into());
+    schema.insert("x-kubernetes-list-map-keys".to_owned(), serde_json::json!(["type"]));
+    schema
+}
