@@ -12,4 +12,5 @@ pub mod postgres;
 pub mod probe;
 pub mod process;
 pub mod redact;
+pub mod s3;
 pub mod scenario;

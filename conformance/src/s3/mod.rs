@@ -1,0 +1,16 @@
+//! Object storage that speaks S3 over TLS: a server in this process, or MinIO as a child process, and the client.
+//!
+//! Parts layer; uses `pki`, `process`, `redact`. Nothing here knows Kubernetes or pgBackRest: a bucket belongs to whoever
+//! asked for it.
+
+mod client;
+mod endpoint;
+mod gate;
+mod server;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use client::{Client, ClientError, Object};
+pub use endpoint::{Endpoint, Keys};
+pub use server::{Options, Server, ServerError};
