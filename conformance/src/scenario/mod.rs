@@ -2,7 +2,10 @@
 //!
 //! Language layer: base only. Nothing here talks to a cluster, waits, or knows an environment beyond its plain types.
 
+pub mod expression;
+pub mod nearest;
 pub mod operations;
+pub mod pattern;
 pub mod timeouts;
 pub mod types;
 
