@@ -8,6 +8,7 @@ pub mod engine;
 pub mod environment;
 pub mod hosts;
 pub mod path;
+pub mod percona;
 pub mod pki;
 pub mod postgres;
 pub mod probe;
