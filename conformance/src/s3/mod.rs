@@ -3,6 +3,7 @@
 //! Parts layer; uses `pki`, `process`, `redact`. Nothing here knows Kubernetes or pgBackRest: a bucket belongs to whoever
 //! asked for it.
 
+mod backend;
 mod client;
 mod endpoint;
 mod gate;
@@ -11,6 +12,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use backend::Minio;
 pub use client::{Client, ClientError, Object};
 pub use endpoint::{Endpoint, Keys};
 pub use server::{Options, Server, ServerError};

@@ -1,7 +1,10 @@
-//! The object storage in this process.
+//! The endpoint: TLS, the gate, and behind it the storage in this process or MinIO.
+//!
+//! MinIO stands behind the same gate, without TLS of its own, so that outages hit one bucket there too.
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use hyper::service::service_fn;
@@ -13,14 +16,18 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::backend::{Backend, Minio};
 use super::gate::Gate;
 use super::store::Store;
-use super::{Endpoint, Keys};
+use super::{Client, ClientError, Endpoint, Keys};
 use crate::pki::{Authority, Identity, PkiError};
+use crate::process::Process;
 
 /// How to start a [`Server`].
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// MinIO to pass requests on to; `None`: they are answered from memory.
+    pub minio: Option<Minio>,
     /// Where to listen; port 0 takes any free one.
     pub address: SocketAddr,
     /// The region that the endpoint names. Requests that are signed for another one are served all the same.
@@ -31,7 +38,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { address: ([127, 0, 0, 1], 0).into(), region: "eu-west-1".to_owned(), names: Vec::new() }
+        Self { minio: None, address: ([127, 0, 0, 1], 0).into(), region: "eu-west-1".to_owned(), names: Vec::new() }
     }
 }
 
@@ -52,24 +59,40 @@ pub enum ServerError {
     /// The certificate does not suit the TLS library.
     #[error("the object storage cannot speak TLS: {0}")]
     Tls(String),
+    /// MinIO did not start.
+    #[error("MinIO cannot be used: {reason}; its log is {}", log.display())]
+    Minio {
+        /// Why not.
+        reason: String,
+        /// Where it wrote what it had to say.
+        log: PathBuf,
+    },
+    /// A bucket could not be made or removed.
+    #[error(transparent)]
+    Bucket(#[from] ClientError),
 }
 
-/// An object storage in this process, over TLS, in memory. It ends, with all connections, when it is dropped.
+/// An object storage that speaks TLS. It ends, with all connections and MinIO, when it is dropped.
 ///
-/// It knows path style, buckets, objects, lists (version 2) and multipart uploads: what pgBackRest and the client need.
-/// It has no versions, policies or lifecycles.
+/// From memory it knows path style, buckets, objects, lists (version 2) and multipart uploads: what pgBackRest and the
+/// client need. It has no versions, policies or lifecycles.
 pub struct Server {
     endpoint: Endpoint,
-    keys: Keys,
-    store: Store,
+    storage: Storage,
     gate: Gate,
     _accepting: AbortOnDropHandle<()>,
 }
 
+/// Where buckets are made, which is the one thing that does not go through the protocol in the same way.
+enum Storage {
+    Memory { store: Store, keys: Keys },
+    Minio { client: Client, _process: Process },
+}
+
 impl Server {
-    /// Starts a server with one access key. When this returns, connections are accepted.
+    /// Starts a server with one access key. When this returns, requests are served.
     pub async fn start(options: Options) -> Result<Self, ServerError> {
-        let Options { address, region, names } = options;
+        let Options { minio, address, region, names } = options;
         let listen = |source| ServerError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
@@ -77,18 +100,31 @@ impl Server {
         let names = ["localhost".to_owned(), address.ip().to_string()].into_iter().chain(names);
         let acceptor = acceptor(&authority.server(names)?)?;
 
-        let (keys, store, gate) = (Keys::default(), Store::default(), Gate::default());
+        let keys = Keys::default();
         let (access_key, secret_key) = keys.generate();
         // pgBackRest 2.55 checks a certificate against DNS names only, so the endpoint is a name.
         let endpoint = format!("localhost:{}", address.port());
         let endpoint = Endpoint { endpoint, region, access_key, secret_key, ca: authority.certificate().to_owned() };
-        let service = {
-            let mut builder = s3s::service::S3ServiceBuilder::new(store.clone());
-            builder.set_auth(keys.clone());
-            builder.build()
+        let gate = Gate::default();
+        let accepting =
+            |backend| AbortOnDropHandle::new(tokio::spawn(accept(listener, acceptor, backend, gate.clone())));
+        let (storage, accepting) = match minio {
+            None => {
+                let store = Store::default();
+                let mut builder = s3s::service::S3ServiceBuilder::new(store.clone());
+                builder.set_auth(keys.clone());
+                (Storage::Memory { store, keys }, accepting(Backend::Memory(builder.build())))
+            }
+            Some(minio) => {
+                let pair = (endpoint.access_key.as_str(), endpoint.secret_key.as_str());
+                let (process, address) = minio.start(&endpoint.region, pair).await?;
+                let accepting = accepting(Backend::Proxy(address));
+                let client = Client::new(&endpoint)?;
+                minio.ready(&process, &client).await?;
+                (Storage::Minio { client, _process: process }, accepting)
+            }
         };
-        let accepting = tokio::spawn(accept(listener, acceptor, service, gate.clone()));
-        Ok(Self { endpoint, keys, store, gate, _accepting: AbortOnDropHandle::new(accepting) })
+        Ok(Self { endpoint, storage, gate, _accepting: accepting })
     }
 
     /// How to reach it, with the access key that it was started with.
@@ -96,20 +132,31 @@ impl Server {
         &self.endpoint
     }
 
-    /// The access keys that it accepts.
-    pub fn keys(&self) -> &Keys {
-        &self.keys
+    /// The access keys that it accepts; `None` with MinIO, which accepts the one of [`Self::endpoint`] alone.
+    pub fn keys(&self) -> Option<&Keys> {
+        match &self.storage {
+            Storage::Memory { keys, .. } => Some(keys),
+            Storage::Minio { .. } => None,
+        }
     }
 
-    /// Makes a bucket; one that is there already stays as it is.
-    pub fn create_bucket(&self, bucket: &str) {
-        self.store.create(bucket);
+    /// Makes a bucket, whose name must be new.
+    pub async fn create_bucket(&self, bucket: &str) -> Result<(), ServerError> {
+        match &self.storage {
+            Storage::Memory { store, .. } => store.create(bucket),
+            Storage::Minio { client, .. } => client.create_bucket(bucket).await?,
+        }
+        Ok(())
     }
 
     /// Removes a bucket with everything in it, its outage and its counter.
-    pub fn remove_bucket(&self, bucket: &str) {
-        self.store.remove(bucket);
+    pub async fn remove_bucket(&self, bucket: &str) -> Result<(), ServerError> {
         self.gate.forget(bucket);
+        match &self.storage {
+            Storage::Memory { store, .. } => store.remove(bucket),
+            Storage::Minio { client, .. } => client.remove_bucket(bucket).await?,
+        }
+        Ok(())
     }
 
     /// Answers every request for `bucket` with 503 until [`Self::end_outage`].
@@ -140,13 +187,13 @@ fn acceptor(identity: &Identity) -> Result<TlsAcceptor, ServerError> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, service: s3s::service::S3Service, gate: Gate) {
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, backend: Backend, gate: Gate) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(serve(stream, acceptor.clone(), service.clone(), gate.clone()));
+                    connections.spawn(serve(stream, acceptor.clone(), backend.clone(), gate.clone()));
                 }
                 Err(error) => {
                     // Out of descriptors, or a client that was gone at once: the next one may fare better.
@@ -159,18 +206,18 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, service: s3s::serv
     }
 }
 
-async fn serve(stream: TcpStream, acceptor: TlsAcceptor, service: s3s::service::S3Service, gate: Gate) {
+async fn serve(stream: TcpStream, acceptor: TlsAcceptor, backend: Backend, gate: Gate) {
     let served = async {
         // Without it every GET of pgBackRest waits 40 ms for a delayed acknowledgement.
         stream.set_nodelay(true)?;
         let stream = acceptor.accept(stream).await?;
         let handler = service_fn(|request: http::Request<hyper::body::Incoming>| {
             let refused = gate.pass(request.uri().path());
-            let service = service.clone();
+            let backend = backend.clone();
             async move {
                 match refused {
                     Some(response) => Ok(response),
-                    None => hyper::service::Service::call(&service, request).await,
+                    None => backend.answer(request).await,
                 }
             }
         });

@@ -4,7 +4,7 @@ use super::*;
 
 async fn started() -> (Server, Client) {
     let server = Server::start(Options::default()).await.unwrap();
-    server.create_bucket("backups");
+    server.create_bucket("backups").await.unwrap();
     let client = Client::new(server.endpoint()).unwrap();
     (server, client)
 }
@@ -47,14 +47,14 @@ async fn a_bucket_is_there_only_after_it_was_made() {
     assert!(client.bucket_exists("later").await.unwrap());
     client.remove_bucket("later").await.unwrap();
     assert!(!client.bucket_exists("later").await.unwrap());
-    server.remove_bucket("backups");
+    server.remove_bucket("backups").await.unwrap();
     assert!(!client.bucket_exists("backups").await.unwrap());
 }
 
 #[tokio::test]
 async fn an_outage_hits_one_bucket_until_it_ends() {
     let (server, client) = started().await;
-    server.create_bucket("healthy");
+    server.create_bucket("healthy").await.unwrap();
     server.begin_outage("backups");
     let error = client.list("backups", "").await.unwrap_err();
     let port = server.endpoint().endpoint.rsplit_once(':').unwrap().1;
@@ -70,10 +70,10 @@ async fn an_outage_hits_one_bucket_until_it_ends() {
 #[tokio::test]
 async fn a_revoked_key_is_refused_and_another_one_is_not() {
     let (server, client) = started().await;
-    let (access_key, secret_key) = server.keys().generate();
+    let (access_key, secret_key) = server.keys().unwrap().generate();
     let second = Client::new(&Endpoint { access_key, secret_key, ..server.endpoint().clone() }).unwrap();
     client.list("backups", "").await.unwrap();
-    server.keys().revoke(&server.endpoint().access_key);
+    server.keys().unwrap().revoke(&server.endpoint().access_key);
     assert_eq!(code(client.list("backups", "").await), "InvalidAccessKeyId");
     second.list("backups", "").await.unwrap();
 }

@@ -1,0 +1,65 @@
+//! The object storage with MinIO behind it. What it does from memory is tested beside it (`src/s3/tests.rs`).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use conformance::process::{Run, Spawner};
+use conformance::s3::{Client, Minio, Object, Options, Server, ServerError};
+
+struct Fixture {
+    directory: tempfile::TempDir,
+    spawner: Spawner,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let run = Arc::new(Run::create(&directory.path().join("runs")).unwrap());
+        let spawner = Spawner::new(run, Some(env!("CARGO_BIN_EXE_conformance").into())).unwrap();
+        Self { directory, spawner }
+    }
+
+    fn options(&self, program: PathBuf) -> Options {
+        let minio = Minio { program, directory: self.directory.path().join("minio"), spawner: self.spawner.clone() };
+        Options { minio: Some(minio), ..Options::default() }
+    }
+}
+
+#[tokio::test]
+async fn minio_serves_and_has_outages_like_the_storage_in_memory() {
+    let Some(program) = std::env::var_os("DITTOFS_CONFORMANCE_TEST_MINIO") else {
+        println!("skipped: DITTOFS_CONFORMANCE_TEST_MINIO does not name a MinIO binary");
+        return;
+    };
+    let fixture = Fixture::new();
+    let server = Server::start(fixture.options(program.into())).await.unwrap();
+    server.create_bucket("backups").await.unwrap();
+    server.create_bucket("healthy").await.unwrap();
+    let client = Client::new(server.endpoint()).unwrap();
+    client.put("backups", "a/b", "content").await.unwrap();
+    assert_eq!(client.list("backups", "a/").await.unwrap(), [Object { key: "a/b".to_owned(), size: 7 }]);
+    assert_eq!(client.get("backups", "a/b").await.unwrap(), "content");
+
+    server.begin_outage("backups");
+    assert_eq!(client.list("backups", "").await.unwrap_err().code(), Some("ServiceUnavailable"));
+    client.list("healthy", "").await.unwrap();
+    server.end_outage("backups");
+    client.list("backups", "").await.unwrap();
+
+    let wrong = conformance::s3::Endpoint { secret_key: "a-wrong-secret-key".to_owned(), ..server.endpoint().clone() };
+    let refused = Client::new(&wrong).unwrap().list("backups", "").await.unwrap_err();
+    assert_eq!(refused.code(), Some("SignatureDoesNotMatch"));
+
+    server.remove_bucket("backups").await.unwrap();
+    assert!(!client.bucket_exists("backups").await.unwrap());
+}
+
+#[tokio::test]
+async fn a_minio_that_ends_at_once_is_an_error_that_names_its_log() {
+    let fixture = Fixture::new();
+    let Err(ServerError::Minio { reason, log }) = Server::start(fixture.options("/bin/false".into())).await else {
+        panic!("a MinIO that is none has started");
+    };
+    assert!(reason.starts_with("it ended at once: exit status: 1"), "{reason}");
+    assert!(log.exists());
+}
