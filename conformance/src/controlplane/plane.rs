@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::api::{Api, PostParams};
-use kube::runtime::wait::{await_condition, Condition};
 use kube::Client;
+use kube::api::{Api, PostParams};
+use kube::runtime::wait::{Condition, await_condition};
 
 use super::crds::CustomResources;
 use super::kubeconfig::Access;

@@ -1,0 +1,174 @@
+//! What every part of the double works with: the API server, and the few ways in which Percona writes to it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use serde_json::{Value, json};
+
+use super::events::Recorder;
+use super::faults::Faults;
+use super::names::{INNER, Key, OUTER};
+use super::registry::Registry;
+use crate::hosts::Hosts;
+use crate::postgres::Installation;
+use crate::process::Spawner;
+
+/// A kind of the API, without asking the server for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $group:literal $version:literal $kind:literal $plural:literal;)*) => {
+        impl Kind {
+            $($(#[$doc])* pub const $name: Self = Self { group: $group, version: $version, kind: $kind, plural: $plural };)*
+            const ALL: &[Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+kinds! {
+    /// `PerconaPGCluster`: the outer object.
+    CLUSTER = "pgv2.percona.com" "v2" "PerconaPGCluster" "perconapgclusters";
+    /// `PerconaPGBackup`.
+    BACKUP = "pgv2.percona.com" "v2" "PerconaPGBackup" "perconapgbackups";
+    /// `PostgresCluster`: the inner object.
+    INNER = "postgres-operator.crunchydata.com" "v1beta1" "PostgresCluster" "postgresclusters";
+    /// `Node`.
+    NODE = "" "v1" "Node" "nodes";
+    /// `Pod`.
+    POD = "" "v1" "Pod" "pods";
+    /// `Secret`.
+    SECRET = "" "v1" "Secret" "secrets";
+    /// `ConfigMap`.
+    CONFIG_MAP = "" "v1" "ConfigMap" "configmaps";
+    /// `Service`.
+    SERVICE = "" "v1" "Service" "services";
+    /// `ServiceAccount`.
+    SERVICE_ACCOUNT = "" "v1" "ServiceAccount" "serviceaccounts";
+    /// `Endpoints`.
+    ENDPOINTS = "" "v1" "Endpoints" "endpoints";
+    /// `PersistentVolumeClaim`.
+    CLAIM = "" "v1" "PersistentVolumeClaim" "persistentvolumeclaims";
+    /// `Event`.
+    EVENT = "" "v1" "Event" "events";
+    /// `Role`.
+    ROLE = "rbac.authorization.k8s.io" "v1" "Role" "roles";
+    /// `RoleBinding`.
+    ROLE_BINDING = "rbac.authorization.k8s.io" "v1" "RoleBinding" "rolebindings";
+    /// `StatefulSet`.
+    STATEFUL_SET = "apps" "v1" "StatefulSet" "statefulsets";
+    /// `Deployment`.
+    DEPLOYMENT = "apps" "v1" "Deployment" "deployments";
+    /// `Job`.
+    JOB = "batch" "v1" "Job" "jobs";
+}
+
+impl Kind {
+    /// As kube wants it.
+    pub fn resource(&self) -> ApiResource {
+        let gvk = GroupVersionKind::gvk(self.group, self.version, self.kind);
+        ApiResource::from_gvk_with_plural(&gvk, self.plural)
+    }
+
+    fn of(object: &Value) -> Self {
+        let kind = object["kind"].as_str().unwrap_or_default();
+        *Self::ALL.iter().find(|known| known.kind == kind).unwrap_or_else(|| panic!("the double makes no {kind}"))
+    }
+}
+
+/// Shared by all clusters of one double.
+pub struct Context {
+    /// Administrator's access to the API server.
+    pub client: kube::Client,
+    /// Starts PostgreSQL and pgBackRest.
+    pub spawner: Spawner,
+    /// Where the Services' names lead.
+    pub hosts: Hosts,
+    /// PostgreSQL's programs and template.
+    pub installation: Installation,
+    /// The `pgbackrest` program; `None` where there is none.
+    pub pgbackrest: Option<PathBuf>,
+    /// A directory of the double's own.
+    pub directory: PathBuf,
+    /// What goes wrong on purpose.
+    pub faults: Arc<Faults>,
+    /// The clusters' servers.
+    pub registry: Registry,
+    /// The Events written so far.
+    pub recorder: Recorder,
+}
+
+impl Context {
+    /// The objects of a kind in a namespace.
+    pub fn api(&self, kind: Kind, namespace: &str) -> Api<DynamicObject> {
+        if kind == Kind::NODE {
+            return Api::all_with(self.client.clone(), &kind.resource());
+        }
+        Api::namespaced_with(self.client.clone(), namespace, &kind.resource())
+    }
+
+    /// The object, if it is there.
+    pub async fn get(&self, kind: Kind, namespace: &str, name: &str) -> kube::Result<Option<DynamicObject>> {
+        self.api(kind, namespace).get_opt(name).await
+    }
+
+    /// The objects that `selector` selects.
+    pub async fn list(&self, kind: Kind, namespace: &str, selector: &str) -> kube::Result<Vec<DynamicObject>> {
+        Ok(self.api(kind, namespace).list(&ListParams::default().labels(selector)).await?.items)
+    }
+
+    /// Creates an object as the outer controller.
+    pub async fn create(&self, object: Value) -> kube::Result<DynamicObject> {
+        let api = self.api(Kind::of(&object), namespace(&object));
+        let object = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
+        api.create(&PostParams { field_manager: Some(OUTER.to_owned()), ..PostParams::default() }, &object).await
+    }
+
+    /// Applies an object as the inner controller does: server-side, forced.
+    pub async fn apply(&self, object: &Value) -> kube::Result<DynamicObject> {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let api = self.api(Kind::of(object), namespace(object));
+        api.patch(name, &PatchParams::apply(INNER).force(), &Patch::Apply(object)).await
+    }
+
+    /// Changes an object by merge patch, as the outer controller.
+    pub async fn merge(&self, kind: Kind, namespace: &str, name: &str, patch: Value) -> kube::Result<DynamicObject> {
+        self.api(kind, namespace).patch(name, &manager(OUTER), &Patch::Merge(patch)).await
+    }
+
+    /// Replaces the whole status.
+    pub async fn status(&self, kind: Kind, key: &Key, name: &str, status: &Value, by: &str) -> kube::Result<()> {
+        let whole = json!([{ "op": "add", "path": "/status", "value": status }]);
+        let patch = Patch::Json::<()>(serde_json::from_value(whole).map_err(kube::Error::SerdeError)?);
+        ignore_absent(self.api(kind, &key.namespace).patch_status(name, &manager(by), &patch).await).map(drop)
+    }
+
+    /// Deletes an object in the background; one that is not there is no error.
+    pub async fn delete(&self, kind: Kind, namespace: &str, name: &str) -> kube::Result<()> {
+        ignore_absent(self.api(kind, namespace).delete(name, &DeleteParams::background()).await).map(drop)
+    }
+}
+
+fn namespace(object: &Value) -> &str {
+    object["metadata"]["namespace"].as_str().unwrap_or_default()
+}
+
+fn manager(name: &str) -> PatchParams {
+    PatchParams { field_manager: Some(name.to_owned()), ..PatchParams::default() }
+}
+
+/// `None` instead of an error when the object is gone already.
+pub fn ignore_absent<T>(result: kube::Result<T>) -> kube::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) => Err(error),
+    }
+}

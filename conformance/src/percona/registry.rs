@@ -1,0 +1,79 @@
+//! The server behind each cluster.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::names::Key;
+use crate::postgres::{Addresses, Server};
+
+/// What a cluster keeps for as long as it exists, however often its pods come and go.
+pub struct Instance {
+    /// Where its PostgreSQL listens.
+    pub address: SocketAddrV4,
+    /// A directory of its own, with a short name: a path to a Unix socket has room for a hundred bytes only.
+    pub directory: PathBuf,
+    server: Mutex<Option<Arc<Server>>>,
+}
+
+impl Instance {
+    /// The server, while it runs.
+    pub fn server(&self) -> Option<Arc<Server>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_server(&self, server: Option<Arc<Server>>) {
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
+    }
+}
+
+/// All clusters of a double.
+#[derive(Default)]
+pub struct Registry {
+    addresses: Addresses,
+    clusters: Mutex<(usize, BTreeMap<Key, Arc<Instance>>)>,
+}
+
+impl Registry {
+    /// A registry that takes its addresses from `addresses`.
+    pub fn new(addresses: Addresses) -> Self {
+        Self { addresses, ..Self::default() }
+    }
+
+    /// The cluster's instance, with an address and a directory under `directory`; made at the first call.
+    ///
+    /// # Errors
+    /// There is no free address, or the directory cannot be made.
+    pub fn instance(&self, key: &Key, directory: &Path) -> io::Result<Arc<Instance>> {
+        let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(instance) = clusters.1.get(key) {
+            return Ok(Arc::clone(instance));
+        }
+        clusters.0 += 1;
+        let directory = directory.join(format!("c{}", clusters.0));
+        std::fs::DirBuilder::new().create(&directory)?;
+        let instance = Arc::new(Instance { address: self.addresses.take()?, directory, server: Mutex::default() });
+        clusters.1.insert(key.clone(), Arc::clone(&instance));
+        Ok(instance)
+    }
+
+    /// The cluster's instance, if it has one.
+    pub fn get(&self, key: &Key) -> Option<Arc<Instance>> {
+        self.clusters.lock().unwrap_or_else(PoisonError::into_inner).1.get(key).cloned()
+    }
+
+    /// Forgets a cluster that is gone.
+    pub(super) fn remove(&self, key: &Key) {
+        let removed = self.clusters.lock().unwrap_or_else(PoisonError::into_inner).1.remove(key);
+        if let Some(instance) = removed {
+            self.addresses.give_back(*instance.address.ip());
+        }
+    }
+
+    /// All instances.
+    pub(super) fn all(&self) -> Vec<Arc<Instance>> {
+        self.clusters.lock().unwrap_or_else(PoisonError::into_inner).1.values().cloned().collect()
+    }
+}
