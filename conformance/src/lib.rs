@@ -7,6 +7,7 @@ pub mod duration;
 pub mod engine;
 pub mod environment;
 pub mod hosts;
+pub mod implementation;
 pub mod path;
 pub mod percona;
 pub mod pki;

@@ -20,5 +20,5 @@ mod server;
 pub use crds::{CustomResources, wait_until_established};
 pub use kubeconfig::Access;
 pub use plane::{ControlPlane, Options};
-pub use ready::tail;
-pub use server::Binaries;
+pub use ready::{ready, tail};
+pub use server::{Binaries, free_port};

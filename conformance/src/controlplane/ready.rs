@@ -28,7 +28,7 @@ pub fn tail(path: &Path, lines: usize) -> io::Result<String> {
 ///
 /// # Errors
 /// Names the process, what the last attempt said, and the end of `log`.
-pub(super) async fn ready<T, F>(
+pub async fn ready<T, F>(
     process: &Process,
     log: &Path,
     deadline: Duration,

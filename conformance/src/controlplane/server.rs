@@ -129,8 +129,8 @@ async fn wait(etcd: &Process, apiserver: &Process, directory: &Path, client: &Cl
     }
 }
 
-/// A port that is free now. Somebody may take it before it is used: see [`PORT_ATTEMPTS`].
-fn free_port() -> std::io::Result<u16> {
+/// A port of 127.0.0.1 that is free now. Somebody may take it before it is used: whoever hands it to a program tries again.
+pub fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 

@@ -1,0 +1,20 @@
+//! The implementation under test: a file that says how to build, install and start somebody's operator, and the process
+//! that comes of it.
+//!
+//! Environments layer. Uses `controlplane` (access, CRDs), `process` and `pki`. Knows no operator by name: the bundled one
+//! is described by `implementations/bundled.yaml` like any other.
+
+mod file;
+mod http;
+mod manifests;
+mod operator;
+mod setup;
+mod template;
+
+pub use file::{
+    ApiVersion, Images, Implementation, Kind, LoadError, ManifestSource, ServiceAccountName, Start, Unsupported,
+    Webhook, schema,
+};
+pub use operator::Operator;
+pub use setup::{Options, Prepared};
+pub use template::{Template, Values};

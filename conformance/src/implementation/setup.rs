@@ -1,0 +1,176 @@
+//! From the file to something that can be started: build, manifests, permissions, certificates.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::Client;
+use kube::api::{Api, PostParams};
+
+use super::file::Implementation;
+use super::manifests::Manifests;
+use super::template::{Template, Values};
+use crate::controlplane::{Access, free_port, tail};
+use crate::pki::Authority;
+use crate::process::{Launch, Spawner};
+
+/// How long a build command may take. The first build of an operator compiles all that it depends on.
+const BUILT_WITHIN: Duration = Duration::from_mins(30);
+
+/// How long the operator's token is good for; every start gets a new one.
+const TOKEN_SECONDS: i64 = 7 * 24 * 60 * 60;
+
+/// An implementation that is built and whose manifests are known. One serves any number of control planes.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    pub(super) implementation: Implementation,
+    pub(super) manifests: Manifests,
+    pub(super) log_level: String,
+}
+
+/// Where and with whose help one operator is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The administrator's access to the control plane.
+    pub access: Access,
+    /// A directory for this operator alone. It is created.
+    pub directory: PathBuf,
+    /// Starts it.
+    pub spawner: Spawner,
+}
+
+impl Prepared {
+    /// Builds the operator and gathers its manifests. What the build prints goes to `log`.
+    pub async fn prepare(
+        implementation: Implementation,
+        spawner: &Spawner,
+        log: &Path,
+        log_level: String,
+    ) -> anyhow::Result<Self> {
+        let values = values(&implementation, &log_level);
+        for words in &implementation.build {
+            let launch = command(&implementation, words, &values)?.log(log);
+            let process = spawner.spawn(&launch).await?;
+            match tokio::time::timeout(BUILT_WITHIN, process.wait()).await {
+                Ok(status) if status.success() => {}
+                Ok(status) => {
+                    let end = tail(log, 30).unwrap_or_default();
+                    bail!("building {}: {} ended with {status}:\n{end}", implementation.name, shown(words, &values));
+                }
+                Err(_) => bail!(
+                    "building {}: {} did not end within {} minutes; see {}",
+                    implementation.name,
+                    shown(words, &values),
+                    BUILT_WITHIN.as_secs() / 60,
+                    log.display()
+                ),
+            }
+        }
+        let manifests = Manifests::gather(&implementation, &values, spawner).await?;
+        Ok(Self { implementation, manifests, log_level })
+    }
+
+    /// The file.
+    pub fn implementation(&self) -> &Implementation {
+        &self.implementation
+    }
+
+    /// Installs everything but the webhooks.
+    pub async fn install(&self, client: &Client) -> anyhow::Result<()> {
+        self.manifests.install(client, &self.implementation.service_account.namespace).await
+    }
+
+    /// Whether the operator is asked to serve a webhook.
+    pub fn has_webhook(&self) -> bool {
+        self.implementation.webhook.is_some() && self.manifests.has_webhooks()
+    }
+}
+
+/// One choice of ports and files for an operator.
+pub(super) struct Site {
+    pub values: Values,
+    pub webhook_port: u16,
+}
+
+impl Site {
+    /// Chooses free ports, and makes the webhook's certificate.
+    pub fn choose(prepared: &Prepared, authority: &Authority, directory: &Path) -> anyhow::Result<Self> {
+        let implementation = &prepared.implementation;
+        let certificates = directory.join("webhook");
+        if !certificates.exists() {
+            std::fs::create_dir(&certificates)?;
+            authority
+                .server(["127.0.0.1", "localhost"])?
+                .write(&certificates.join("tls.crt"), &certificates.join("tls.key"))?;
+        }
+        let fixed = implementation.webhook.as_ref().and_then(|webhook| webhook.port);
+        let webhook_port = fixed.map_or_else(free_port, Ok)?;
+        let mut values = values(implementation, &prepared.log_level);
+        values.extend([
+            ("healthPort", free_port()?.to_string()),
+            ("kubeconfig", directory.join("kubeconfig").display().to_string()),
+            ("metricsPort", free_port()?.to_string()),
+            ("webhookCertificates", certificates.display().to_string()),
+            ("webhookPort", webhook_port.to_string()),
+        ]);
+        Ok(Self { values, webhook_port })
+    }
+}
+
+/// Writes a kubeconfig with a fresh token of the operator's service account.
+pub(super) async fn write_kubeconfig(prepared: &Prepared, options: &Options) -> anyhow::Result<()> {
+    let account = &prepared.implementation.service_account;
+    let client = Client::try_from(options.access.config().await?)?;
+    let request = TokenRequest {
+        spec: TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..Default::default() },
+        ..Default::default()
+    };
+    let token = Api::<ServiceAccount>::namespaced(client, &account.namespace)
+        .create_token_request(&account.name, &PostParams::default(), &request)
+        .await
+        .with_context(|| {
+            format!(
+                "asking for a token of the service account {}/{}, which the manifests of {} must contain",
+                account.namespace, account.name, prepared.implementation.name
+            )
+        })?;
+    let token = token.status.context("the API server answered without a token")?.token;
+    options.access.with_token(&account.namespace, &token).write(&options.directory.join("kubeconfig"))?;
+    Ok(())
+}
+
+/// A command of the file: our environment is passed on, except for what cargo and nextest tell the programs they run.
+pub(super) fn command(implementation: &Implementation, words: &[Template], values: &Values) -> anyhow::Result<Launch> {
+    let theirs = |name: &str| {
+        ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "NEXTEST"].iter().any(|prefix| name.starts_with(prefix))
+            || ["CARGO", "LD_LIBRARY_PATH", "OUT_DIR"].contains(&name)
+    };
+    let passed_on = std::env::vars_os().map(|(name, _)| name).filter(|name| !name.to_str().is_none_or(theirs));
+    Ok(launch(implementation, words, values)?.inherit(passed_on))
+}
+
+/// A program of the file with its arguments, in the directory of the file, without an environment.
+pub(super) fn launch(implementation: &Implementation, words: &[Template], values: &Values) -> anyhow::Result<Launch> {
+    let mut words = words.iter().map(|word| word.render(values));
+    let Some(program) = words.next() else { bail!("a command of {} has no program", implementation.name) };
+    // A program without a slash is looked for in PATH; with one, relative to the directory of the file.
+    let program = if program.contains('/') { implementation.directory.join(program) } else { PathBuf::from(program) };
+    Ok(Launch::new(&implementation.name, program).args(words).directory(&implementation.directory))
+}
+
+/// A command as messages show it.
+pub(super) fn shown(words: &[Template], values: &Values) -> String {
+    let words: Vec<String> = words.iter().map(|word| word.render(values)).collect();
+    format!("`{}`", words.join(" "))
+}
+
+fn values(implementation: &Implementation, log_level: &str) -> Values {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    Values::from([
+        ("logLevel", log_level.to_owned()),
+        ("namespace", implementation.service_account.namespace.clone()),
+        ("targetDirectory", implementation.directory.join(target).display().to_string()),
+    ])
+}
