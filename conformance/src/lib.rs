@@ -17,3 +17,4 @@ pub mod process;
 pub mod redact;
 pub mod s3;
 pub mod scenario;
+pub mod tools;

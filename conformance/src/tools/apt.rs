@@ -1,0 +1,195 @@
+//! Debian packages, fetched and unpacked without installing anything and without being root.
+//!
+//! apt works on a private copy of its state, so the machine's is neither read nor changed; what it downloads is verified
+//! by the signed metadata of the archive and the keyring of the machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::command::Workshop;
+use super::error::ToolError;
+use super::progress::Step;
+use super::tool::on_path;
+use crate::process::Launch;
+
+/// Where Debian is when the machine names no mirror of it.
+const DEBIAN: &str = "http://deb.debian.org/debian";
+
+/// Where Debian's keyring is when the machine's sources name none.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// apt with a state of its own, which goes away with it.
+pub(super) struct Apt<'a> {
+    workshop: &'a Workshop,
+    scratch: tempfile::TempDir,
+}
+
+/// An archive of packages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mirror {
+    uri: String,
+    keyring: Option<String>,
+}
+
+impl<'a> Apt<'a> {
+    /// Reads the package lists of `suite` (such as `trixie`); `None` is the release that this machine runs.
+    pub(super) async fn open(workshop: &'a Workshop, suite: Option<&str>, step: &Step) -> Result<Self, ToolError> {
+        for program in ["apt-get", "dpkg-deb"] {
+            on_path(program).ok_or_else(|| unavailable(&format!("there is no {program} on the PATH")))?;
+        }
+        let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+        let suite = suite
+            .or_else(|| codename(&release))
+            .ok_or_else(|| unavailable("/etc/os-release has no VERSION_CODENAME"))?;
+        let scratch = workshop.scratch()?;
+        let directory = scratch.path();
+        for part in ["state/lists/partial", "cache/archives/partial", "none"] {
+            let path = directory.join(part);
+            fs::create_dir_all(&path).map_err(ToolError::file("create", path))?;
+        }
+        let Mirror { uri, keyring } = mirror(&machine_sources());
+        let keyring = keyring.filter(|keyring| Path::new(keyring).exists());
+        let signed = keyring.map(|keyring| format!("[signed-by={keyring}] ")).unwrap_or_default();
+        for (file, text) in [("sources.list", format!("deb {signed}{uri} {suite} main\n")), ("status", String::new())] {
+            fs::write(directory.join(file), text).map_err(ToolError::file("write", directory.join(file)))?;
+        }
+        let apt = Self { workshop, scratch };
+        step.note(format!("reading the package lists of {suite} at {uri}"));
+        // Without this option a mirror that cannot be reached is only a warning.
+        let update = apt.command("apt-get").args(["-q", "-o", "APT::Update::Error-Mode=any", "update"]);
+        workshop.work(update, step).await?.map_err(|reason| unavailable(&reason))?;
+        Ok(apt)
+    }
+
+    /// Names of the packages that match a regular expression.
+    pub(super) async fn names(&self, pattern: &str) -> Result<Vec<String>, ToolError> {
+        let search = self.command("apt-cache").args(["--names-only", "search", pattern]);
+        let output = self.workshop.output(search).await?;
+        Ok(output.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
+    }
+
+    /// Downloads packages and unpacks them below `directory`.
+    pub(super) async fn unpack(&self, packages: &[&str], directory: &Path, step: &Step) -> Result<(), ToolError> {
+        let downloads = self.scratch.path().join("downloads");
+        fs::create_dir(&downloads).map_err(ToolError::file("create", &downloads))?;
+        let download = self.command("apt-get").args(["-q", "download"]).args(packages.iter().copied());
+        let download = download.directory(&downloads);
+        self.workshop.work(download, step).await?.map_err(|reason| unavailable(&reason))?;
+        for archive in fs::read_dir(&downloads).map_err(ToolError::file("list", &downloads))? {
+            let archive = archive.map_err(ToolError::file("list", &downloads))?.path();
+            let unpack = Workshop::launch("dpkg-deb", "dpkg-deb").arg("-x").arg(archive).arg(directory);
+            self.workshop.work(unpack, step).await?.map_err(|reason| unavailable(&reason))?;
+        }
+        Ok(())
+    }
+
+    fn command(&self, program: &str) -> Launch {
+        let path = |part: &str| self.scratch.path().join(part).display().to_string();
+        let options = [
+            format!("Dir::State={}", path("state")),
+            format!("Dir::State::status={}", path("status")),
+            format!("Dir::Cache={}", path("cache")),
+            format!("Dir::Etc::SourceList={}", path("sources.list")),
+            format!("Dir::Etc::SourceParts={}", path("none")),
+            // As root apt would change to a user that cannot enter our directories.
+            "APT::Sandbox::User=root".to_owned(),
+            "Acquire::Languages=none".to_owned(),
+        ];
+        Workshop::launch(program, program).args(options.into_iter().flat_map(|option| ["-o".to_owned(), option]))
+    }
+}
+
+/// The directory with shared libraries in an unpacked package, if there is one.
+pub(super) fn libraries(directory: &Path) -> Option<PathBuf> {
+    fs::read_dir(directory.join("usr/lib")).ok()?.filter_map(|entry| Some(entry.ok()?.path())).find(|path| {
+        path.is_dir() && path.file_name().is_some_and(|name| name.to_string_lossy().ends_with("-linux-gnu"))
+    })
+}
+
+fn unavailable(reason: &str) -> ToolError {
+    ToolError::Unavailable {
+        what: "a Debian package".to_owned(),
+        reason: reason.to_owned(),
+        remedy: "install the program, or name one that is installed".to_owned(),
+    }
+}
+
+fn codename(os_release: &str) -> Option<&str> {
+    os_release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).map(|name| name.trim_matches('"'))
+}
+
+/// All of apt's sources on this machine.
+fn machine_sources() -> Vec<String> {
+    let parts = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut paths: Vec<PathBuf> = parts.collect();
+    paths.sort();
+    paths.insert(0, "/etc/apt/sources.list".into());
+    paths.iter().filter_map(|path| fs::read_to_string(path).ok()).collect()
+}
+
+/// The mirror of Debian (or Ubuntu) that the machine uses itself, in both formats of `sources.list(5)`.
+fn mirror(sources: &[String]) -> Mirror {
+    sources
+        .iter()
+        .flat_map(|text| one_line(text).chain(stanzas(text)).collect::<Vec<_>>())
+        .find(|mirror| {
+            let path = mirror.uri.trim_end_matches('/');
+            path.ends_with("/debian") || path.ends_with("/ubuntu")
+        })
+        .unwrap_or_else(|| Mirror { uri: DEBIAN.to_owned(), keyring: Some(KEYRING.to_owned()) })
+}
+
+/// `deb [signed-by=…] URI suite component…`
+fn one_line(text: &str) -> impl Iterator<Item = Mirror> {
+    text.lines().filter_map(|line| {
+        let line = line.trim().strip_prefix("deb ")?.trim();
+        let (options, rest) = match line.strip_prefix('[') {
+            Some(line) => line.split_once(']')?,
+            None => ("", line),
+        };
+        let keyring = options.split_whitespace().find_map(|option| option.strip_prefix("signed-by="));
+        Some(Mirror { uri: rest.split_whitespace().next()?.to_owned(), keyring: keyring.map(str::to_owned) })
+    })
+}
+
+/// Stanzas of `Types: deb`, `URIs: …`, `Signed-By: …`.
+fn stanzas(text: &str) -> impl Iterator<Item = Mirror> {
+    text.split("\n\n").filter_map(|stanza| {
+        let field = |name: &str| stanza.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let uri = field("URIs:")?.split_whitespace().next()?.to_owned();
+        Some(Mirror { uri, keyring: field("Signed-By:").filter(|path| path.starts_with('/')).map(str::to_owned) })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::stanza(
+        "Types: deb\n# a snapshot\nURIs: http://mirror.example/debian\nSuites: bookworm\nSigned-By: /k.gpg\n\n\
+         Types: deb\nURIs: http://mirror.example/debian-security\n",
+        "http://mirror.example/debian",
+        Some("/k.gpg")
+    )]
+    #[case::one_line(
+        "# deb http://old/debian x main\ndeb https://example.org/x stable main\n\
+         deb [arch=amd64 signed-by=/u.gpg] http://archive.ubuntu.com/ubuntu/ noble main\n",
+        "http://archive.ubuntu.com/ubuntu/",
+        Some("/u.gpg")
+    )]
+    #[case::inline_key("Types: deb\nURIs: http://m/debian/\nSigned-By:\n -----BEGIN\n", "http://m/debian/", None)]
+    #[case::nothing("", DEBIAN, Some(KEYRING))]
+    fn the_mirror_of_the_machine_is_used(#[case] text: &str, #[case] uri: &str, #[case] keyring: Option<&str>) {
+        let expected = Mirror { uri: uri.to_owned(), keyring: keyring.map(str::to_owned) };
+        assert_eq!(mirror(&[text.to_owned()]), expected);
+    }
+
+    #[test]
+    fn the_release_is_the_machine_s_codename() {
+        assert_eq!(codename("ID=debian\nVERSION_CODENAME=bookworm\n"), Some("bookworm"));
+        assert_eq!(codename("ID=arch\n"), None);
+    }
+}
