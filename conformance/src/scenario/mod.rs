@@ -2,13 +2,22 @@
 //!
 //! Language layer: base only. Nothing here talks to a cluster, waits, or knows an environment beyond its plain types.
 
+pub mod diagnostic;
 pub mod expression;
+pub mod glob;
+mod lint;
+mod load;
 pub mod nearest;
+mod node;
 pub mod operations;
+mod parse;
 pub mod pattern;
+mod schema;
 pub mod timeouts;
 pub mod types;
 
+pub use load::{Entry, Filter, LoadError, lint, load};
 pub use operations::Action;
+pub use schema::schema;
 pub use timeouts::{Timeout, TimeoutName, Timeouts};
 pub use types::{Binding, Operation, Position, Scenario, Step};

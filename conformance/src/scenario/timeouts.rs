@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::duration;
@@ -57,22 +59,25 @@ impl TimeoutName {
         Self::Database,
     ];
 
+    /// Their words in YAML, in the same order.
+    pub const WORDS: [&'static str; 12] = [
+        "apply",
+        "assert",
+        "deletion",
+        "databaseReady",
+        "rollout",
+        "backup",
+        "sql",
+        "http",
+        "s3",
+        "script",
+        "fault",
+        "database",
+    ];
+
     /// The word in YAML.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Apply => "apply",
-            Self::Assert => "assert",
-            Self::Deletion => "deletion",
-            Self::DatabaseReady => "databaseReady",
-            Self::Rollout => "rollout",
-            Self::Backup => "backup",
-            Self::Sql => "sql",
-            Self::Http => "http",
-            Self::S3 => "s3",
-            Self::Script => "script",
-            Self::Fault => "fault",
-            Self::Database => "database",
-        }
+        Self::WORDS[self as usize]
     }
 
     /// The limit when nobody says otherwise.
@@ -98,18 +103,26 @@ pub enum Timeout {
 
 impl<'de> Deserialize<'de> for Timeout {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        // An error that is made inside of a visitor keeps the place of the word.
+        deserializer.deserialize_str(TimeoutVisitor)
+    }
+}
+
+struct TimeoutVisitor;
+
+impl Visitor<'_> for TimeoutVisitor {
+    type Value = Timeout;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a timeout or a duration")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Timeout, E> {
         if text.starts_with(|c: char| c.is_ascii_digit()) {
-            return limit(&text).map(Self::Exact);
+            return limit(text).map(Timeout::Exact);
         }
-        let names: Vec<&'static str> = TimeoutName::ALL.map(TimeoutName::as_str).to_vec();
-        match TimeoutName::ALL.into_iter().find(|name| name.as_str() == text) {
-            Some(name) => Ok(Self::Named(name)),
-            None => Err(serde::de::Error::custom(format!(
-                "unknown timeout `{text}`, expected a duration such as 30s or one of {}",
-                names.join(", ")
-            ))),
-        }
+        let name = TimeoutName::ALL.into_iter().find(|name| name.as_str() == text);
+        name.map(Timeout::Named).ok_or_else(|| E::unknown_variant(text, &TimeoutName::WORDS))
     }
 }
 

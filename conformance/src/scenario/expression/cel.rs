@@ -36,10 +36,7 @@ impl Compiled {
     /// Compiles `source`, the text between `${` and `}`.
     pub(crate) fn new(source: &str) -> Result<Self, SyntaxError> {
         let program = Program::compile(source).map_err(|errors| match errors.errors.first() {
-            Some(error) => SyntaxError {
-                offset: offset_of(source, error.pos),
-                message: error.msg.lines().next().unwrap_or_default().trim().to_owned(),
-            },
+            Some(error) => SyntaxError { offset: offset_of(source, error.pos), message: readable(&error.msg) },
             None => SyntaxError { offset: 0, message: "no expression".to_owned() },
         })?;
         let mut variables = BTreeSet::new();
@@ -84,6 +81,14 @@ impl Compiled {
             to_json(&value)
         })
     }
+}
+
+/// The parser's message without its list of everything that could have stood there.
+fn readable(message: &str) -> String {
+    let message = message.lines().next().unwrap_or_default().trim();
+    let message = message.strip_prefix("Syntax error: ").unwrap_or(message);
+    let message = message.split(" expecting {").next().unwrap_or_default();
+    message.replace("'<EOF>'", "the end of the expression")
 }
 
 fn function_exists(name: &str) -> bool {

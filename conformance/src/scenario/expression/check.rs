@@ -39,6 +39,16 @@ impl Scope {
         self.names.insert(name.into());
     }
 
+    /// Forgets a name.
+    pub fn remove(&mut self, name: &str) {
+        self.names.remove(name);
+    }
+
+    /// Whether a name is known.
+    pub fn knows(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
     /// The same scope with `name` in addition.
     #[must_use]
     pub fn with(&self, name: &str) -> Self {
