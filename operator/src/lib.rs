@@ -1,5 +1,12 @@
 //! The `DittoFS` operator: gives each `DittoServer` its pods, and its database from the Percona Operator for PostgreSQL.
 //!
-//! `api` knows no client; `reconcile` and `webhook` use it; `cli` starts everything. Nothing else depends on `cli`.
+//! `api` knows no client; `reconcile` and `webhook` use it; `run` starts everything, called by `cli` alone.
 
 pub mod api;
+pub mod cli;
+pub mod leader;
+pub mod manifests;
+pub mod reconcile;
+pub mod run;
+pub mod serve;
+pub mod webhook;

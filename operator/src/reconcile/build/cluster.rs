@@ -1,0 +1,119 @@
+//! The `PerconaPGCluster` of a server, as it is created once.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{PersistentVolumeClaimSpec, VolumeResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use super::{metadata, server_name};
+use crate::api::percona::{
+    Backups, Configuration, InstanceSet, KeyToPath, PerconaPGClusterSpec, PgBackRest, PgBouncer, ProjectedSecret,
+    Proxy, Repo, S3, Schedules, User,
+};
+use crate::api::spec::{Backup, Percona};
+use crate::api::{DittoServer, PerconaPGCluster, names};
+
+/// Name of the CA file in `/etc/pgbackrest/conf.d`. It must not end in `.conf`: pgBackRest would read it as options.
+const CA_FILE: &str = "s3-ca.crt";
+
+/// Builds the cluster that `percona` asks for.
+///
+/// There is no `crVersion`: Percona fills in its own, and any other one changes the images of its init containers.
+pub fn cluster(server: &DittoServer, percona: &Percona) -> PerconaPGCluster {
+    let name = names::cluster(server_name(server));
+    let spec = PerconaPGClusterSpec {
+        postgres_version: percona.postgres_version,
+        image: Some(percona.images.postgres.clone().unwrap_or_else(|| postgres_image(percona.postgres_version))),
+        instances: vec![InstanceSet {
+            name: "instance1".to_owned(),
+            replicas: percona.replicas,
+            data_volume_claim_spec: PersistentVolumeClaimSpec {
+                access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+                storage_class_name: percona.storage_class_name.clone(),
+                resources: Some(VolumeResourceRequirements {
+                    requests: Some(BTreeMap::from([("storage".to_owned(), Quantity(percona.storage_size.clone()))])),
+                    ..VolumeResourceRequirements::default()
+                }),
+                ..PersistentVolumeClaimSpec::default()
+            },
+        }],
+        users: vec![User { name: names::DATABASE_USER.to_owned(), databases: vec![percona.database_name.clone()] }],
+        proxy: Some(Proxy { pg_bouncer: PgBouncer { replicas: 1, image: Some(percona.images.pgbouncer.clone()) } }),
+        backups: match percona.backup.as_ref().filter(|backup| backup.enabled) {
+            Some(backup) => backups(server, percona, backup),
+            None => Backups { enabled: Some(false), pgbackrest: None },
+        },
+    };
+    PerconaPGCluster { metadata: metadata(server, name), spec, status: None }
+}
+
+fn backups(server: &DittoServer, percona: &Percona, backup: &Backup) -> Backups {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let mut configuration = vec![Configuration {
+        secret: ProjectedSecret {
+            name: backup.credentials_secret_ref.as_ref().map(|secret| secret.name.clone()).unwrap_or_default(),
+            items: Vec::new(),
+        },
+    }];
+    let mut global: BTreeMap<String, String> = [
+        ("repo1-path", repository_path(server)),
+        ("repo1-s3-uri-style", "path".to_owned()),
+        ("repo1-storage-verify-tls", if backup.verify_tls { "y" } else { "n" }.to_owned()),
+        ("repo1-retention-full", backup.retention_days.to_string()),
+        ("repo1-retention-full-type", "time".to_owned()),
+        // Otherwise a backup waits up to two minutes for a spread checkpoint (observed.md, i).
+        ("start-fast", "y".to_owned()),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value))
+    .collect();
+    if let Some(ca) = &backup.ca_secret_ref {
+        configuration.push(Configuration {
+            secret: ProjectedSecret {
+                name: ca.name.clone(),
+                items: vec![KeyToPath { key: ca.key.clone(), path: CA_FILE.to_owned() }],
+            },
+        });
+        global.insert("repo1-storage-ca-file".to_owned(), format!("/etc/pgbackrest/conf.d/{CA_FILE}"));
+    }
+    Backups {
+        enabled: Some(true),
+        pgbackrest: Some(PgBackRest {
+            image: Some(percona.images.pgbackrest.clone()),
+            configuration,
+            global,
+            repos: vec![Repo {
+                name: "repo1".to_owned(),
+                schedules: Some(Schedules {
+                    full: Some(backup.full_schedule.clone()),
+                    incremental: Some(backup.incr_schedule.clone()),
+                }),
+                s3: Some(S3 {
+                    bucket: text(&backup.bucket),
+                    endpoint: text(&backup.endpoint),
+                    region: backup.region.clone(),
+                }),
+            }],
+        }),
+    }
+}
+
+/// Path in the bucket. It holds the namespace: every cluster's stanza is named `db`, so two servers of one name
+/// would write into each other's backups.
+fn repository_path(server: &DittoServer) -> String {
+    let namespace = server.metadata.namespace.as_deref().unwrap_or_default();
+    format!("/pgbackrest/{namespace}/{}/repo1", server_name(server))
+}
+
+/// The image of Percona Operator 2.8.2 for a major version (its `e2e-tests/release_versions`; contract.md 4.2).
+fn postgres_image(version: i32) -> String {
+    let tag = match version {
+        18 => "18.1-3",
+        17 => "17.7-2",
+        15 => "15.15-2",
+        14 => "14.20-2",
+        13 => "13.23-2",
+        _ => "16.11-2",
+    };
+    format!("docker.io/percona/percona-distribution-postgresql:{tag}")
+}

@@ -1,0 +1,178 @@
+//! Drives the pipeline: one reconciliation at a time for each server, several servers at once.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::{FutureExt, StreamExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{Timestamp, Unit};
+use kube::runtime::controller::{Action, Config, Error as ControllerError, ReconcileRequest};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Api, Client, ResourceExt};
+use tokio_util::sync::CancellationToken;
+
+use super::apply::{self, ApplyError};
+use super::build::statefulset::PodOptions;
+use super::gate::{self, Cluster, Source};
+use super::status::{self, Failure, Notice, Seen};
+use super::triggers::Queue;
+use super::validate::validate;
+use super::{dereference, events};
+use crate::api::{DittoServer, DittoServerStatus, Phase};
+use crate::serve::Metrics;
+
+/// What every reconciliation uses.
+pub struct Context {
+    client: Client,
+    pods: PodOptions,
+    /// This process, in events.
+    instance: String,
+    metrics: Metrics,
+    /// How often in a row the reconciliation of a server failed.
+    failures: Mutex<HashMap<ObjectRef<DittoServer>, u32>>,
+}
+
+/// A reconciliation failed and is tried again.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Error(#[from] kube::Error);
+
+impl Context {
+    /// Collects what every reconciliation uses.
+    pub fn new(client: Client, pods: PodOptions, instance: String, metrics: Metrics) -> Self {
+        Self { client, pods, instance, metrics, failures: Mutex::default() }
+    }
+
+    /// Counts one more failure, or forgets all.
+    fn failures(&self, server: ObjectRef<DittoServer>, failed: bool) -> u32 {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if !failed {
+            failures.remove(&server);
+            return 0;
+        }
+        let count = failures.entry(server).or_default();
+        *count += 1;
+        *count
+    }
+}
+
+/// Reconciles until `shutdown`, then finishes what is under way.
+pub async fn run(context: Context, store: Store<DittoServer>, queue: Queue, shutdown: CancellationToken) {
+    let queue = queue.map(|server| Ok::<_, Infallible>(ReconcileRequest::from(server)));
+    kube::runtime::applier(
+        |server, context| measured(server, context).boxed(),
+        |server, error, context| {
+            let count = context.failures(ObjectRef::from_obj(&*server), true);
+            let delay = backoff(count);
+            let (name, namespace) = (server.name_any(), server.namespace().unwrap_or_default());
+            tracing::warn!(%error, server = %name, %namespace, count, ?delay, "reconciliation failed");
+            Action::requeue(delay)
+        },
+        Arc::new(context),
+        store,
+        queue.take_until(shutdown.cancelled_owned()).boxed(),
+        Config::default().concurrency(16),
+    )
+    .for_each(async |result| {
+        // A failure is logged by the policy above; a server that is gone needs nothing.
+        if let Err(ControllerError::RunnerError(error)) = result {
+            tracing::error!(%error, "the controller's store is gone");
+        }
+    })
+    .await;
+}
+
+/// Half a second, doubling up to a minute.
+fn backoff(failures: u32) -> Duration {
+    Duration::from_millis(500 << failures.saturating_sub(1).min(7)).min(Duration::from_secs(60))
+}
+
+async fn measured(server: Arc<DittoServer>, context: Arc<Context>) -> Result<Action, Error> {
+    let started = Instant::now();
+    let result = reconcile(&server, &context).await;
+    context.metrics.reconciled(result.is_ok(), started.elapsed());
+    result?;
+    context.failures(ObjectRef::from_obj(&*server), false);
+    Ok(Action::await_change())
+}
+
+async fn reconcile(cached: &DittoServer, context: &Context) -> Result<(), Error> {
+    let client = &context.client;
+    // Read again: a cache that lags would repeat events and move transition times.
+    let servers: Api<DittoServer> = Api::namespaced(client.clone(), &cached.namespace().unwrap_or_default());
+    let Some(server) = servers.get_opt(&cached.name_any()).await? else { return Ok(()) };
+    if server.metadata.deletion_timestamp.is_some() {
+        let status = status::halted(&server, Phase::Deleting, "Deleting", "the server is being deleted", &now());
+        return finish(context, &server, status).await;
+    }
+    let errors = validate(&server.spec);
+    if !errors.is_empty() {
+        let message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let status = status::halted(&server, Phase::Failed, "InvalidSpec", &message, &now());
+        return finish(context, &server, status).await;
+    }
+
+    let mut facts = dereference::facts(client, &server).await?;
+    if let (Source::Percona, Cluster::NotFound, Some(percona)) =
+        (Source::of(&server), &facts.cluster, &server.spec.percona)
+    {
+        facts.cluster = apply::create_cluster(client, &server, percona).await?;
+        if matches!(facts.cluster, Cluster::Ours(_)) {
+            report_recreated(context, &server).await;
+        }
+    }
+    let verdict = gate::judge(&server, &facts);
+
+    apply::apply_services(client, &server).await?;
+    let existing = if verdict.ready { None } else { dereference::workload(client, &server).await? };
+    let (workload, mut failure) = match apply::apply_workload(client, &server, &context.pods, &verdict, existing).await
+    {
+        Ok(workload) => (workload, None),
+        Err(ApplyError::Rejected(failure)) => (dereference::workload(client, &server).await?, Some(failure)),
+        Err(ApplyError::Api(error)) => return Err(error.into()),
+    };
+    if let (Some(workload), None) = (&workload, &failure) {
+        let gave_up = dereference::gave_up(client, &server, workload).await?;
+        failure = gave_up.map(|message| Failure { reason: "PostgreSQLFailed", message });
+    }
+
+    let seen = Seen {
+        server: &server,
+        facts: &facts,
+        verdict: &verdict,
+        workload: workload.as_ref(),
+        failure: failure.as_ref(),
+    };
+    finish(context, &server, status::next(&seen, now())).await
+}
+
+/// A cluster that the status names was there before.
+async fn report_recreated(context: &Context, server: &DittoServer) {
+    let Some(name) = server.status.as_ref().and_then(|status| status.percona_cluster_name.as_ref()) else { return };
+    let note =
+        format!("PerconaPGCluster {name} was gone and is created again; Percona kept its volumes, so the data returns");
+    let notice = Notice { warning: true, reason: "PerconaPGClusterRecreated", note };
+    events::publish(&context.client, &context.instance, server, &notice).await;
+}
+
+/// Writes the status when it changed, and publishes what the change means.
+///
+/// In this order: an event that is lost with the process is better than one that comes twice.
+async fn finish(context: &Context, server: &DittoServer, after: DittoServerStatus) -> Result<(), Error> {
+    if server.status.as_ref().is_some_and(|before| status::same(before, &after)) {
+        return Ok(());
+    }
+    apply::write_status(&context.client, server, &after).await?;
+    for notice in status::notices(server, &after) {
+        events::publish(&context.client, &context.instance, server, &notice).await;
+    }
+    Ok(())
+}
+
+/// To the second, as Kubernetes writes times.
+fn now() -> Time {
+    let now = Timestamp::now();
+    Time(now.round(Unit::Second).unwrap_or(now))
+}

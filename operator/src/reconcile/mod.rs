@@ -1,0 +1,17 @@
+//! Reconciliation is a pipeline: dereference (client) → validate (pure) → judge and build (pure) → apply (client) →
+//! status (pure, then one write).
+//!
+//! `gate`, `validate`, `build` and `status` know no client. `dereference`, `apply`, `events` and `controller` do.
+
+pub mod apply;
+pub mod build;
+pub mod controller;
+pub mod cron;
+pub mod dereference;
+pub mod digest;
+pub mod events;
+pub mod gate;
+pub mod pods;
+pub mod status;
+pub mod triggers;
+pub mod validate;

@@ -1,0 +1,127 @@
+//! Plain HTTP for the cluster: `/healthz`, `/readyz` and Prometheus' `/metrics`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+type Counters = Family<[(&'static str, &'static str); 1], Counter<u64, AtomicU64>>;
+
+/// The metrics of this process. Clones count together.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    reconciliations: Counters,
+    seconds: Histogram,
+    admissions: Counters,
+    leader: Gauge<i64, AtomicI64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("dittofs_operator");
+        let reconciliations = Counters::default();
+        registry.register("reconciliations", "Reconciliations by result", reconciliations.clone());
+        let seconds = Histogram::new(exponential_buckets(0.005, 2.0, 12));
+        registry.register("reconciliation_seconds", "Duration of reconciliations", seconds.clone());
+        let admissions = Counters::default();
+        registry.register("admissions", "Admission reviews by verdict", admissions.clone());
+        let leader = Gauge::default();
+        registry.register("leader", "1 while this process reconciles", leader.clone());
+        Self { registry: Arc::new(registry), reconciliations, seconds, admissions, leader }
+    }
+}
+
+impl Metrics {
+    /// Counts a reconciliation.
+    pub fn reconciled(&self, ok: bool, took: Duration) {
+        self.reconciliations.get_or_create(&[("result", if ok { "ok" } else { "error" })]).inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts an admission review.
+    pub fn admitted(&self, allowed: bool) {
+        self.admissions.get_or_create(&[("verdict", if allowed { "allowed" } else { "denied" })]).inc();
+    }
+
+    /// Notes whether this process reconciles.
+    pub fn lead(&self, leads: bool) {
+        self.leader.set(leads.into());
+    }
+
+    fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// Whether this process can do its work; shared between its parts.
+#[derive(Clone, Default)]
+pub struct Readiness(Arc<std::sync::RwLock<Vec<&'static str>>>);
+
+impl Readiness {
+    /// Ready once every one of `parts` is [`done`](Self::done).
+    pub fn waiting_for(parts: impl IntoIterator<Item = &'static str>) -> Self {
+        Self(Arc::new(std::sync::RwLock::new(parts.into_iter().collect())))
+    }
+
+    /// Notes that `part` is ready.
+    pub fn done(&self, part: &'static str) {
+        self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner).retain(|one| *one != part);
+    }
+
+    fn missing(&self) -> Vec<&'static str> {
+        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+/// Routes of the health server.
+pub fn health(readiness: Readiness) -> Router {
+    Router::new().route("/healthz", get(async || "ok")).route(
+        "/readyz",
+        get(async move || {
+            let missing = readiness.missing();
+            if missing.is_empty() {
+                (StatusCode::OK, "ok".to_owned())
+            } else {
+                (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {}", missing.join(", ")))
+            }
+        }),
+    )
+}
+
+/// Routes of the metrics server.
+pub fn metrics(metrics: Metrics) -> Router {
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Router::new().route(
+        "/metrics",
+        get(async move || match metrics.text() {
+            Ok(text) => ([(header::CONTENT_TYPE, content_type)], text).into_response(),
+            Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        }),
+    )
+}
+
+/// Opens `address`, named by `flag` in the error.
+pub async fn listen(flag: &str, address: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({flag})"))
+}
+
+/// Serves `router` until `shutdown`.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> anyhow::Result<()> {
+    Ok(axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await?)
+}

@@ -1,0 +1,43 @@
+//! Whether a Secret holds what pgBackRest needs to log in to S3. Pure.
+
+use k8s_openapi::api::core::v1::Secret;
+
+/// Options without which pgBackRest cannot use repo1.
+const NEEDED: [&str; 2] = ["repo1-s3-key", "repo1-s3-key-secret"];
+
+/// What is wrong with `secret`, in a fragment that reads after its name. Never a value.
+pub fn complaint(secret: Option<&Secret>) -> Option<String> {
+    let Some(secret) = secret else {
+        return Some("does not exist: PostgreSQL itself cannot start without it".to_owned());
+    };
+    let data = secret.data.iter().flatten();
+    let files: Vec<_> = data.filter(|(key, _)| key.ends_with(".conf")).collect();
+    if files.is_empty() {
+        return Some("has no key that ends in .conf".to_owned());
+    }
+    // pgBackRest reads all files together.
+    let found: Vec<_> = files.iter().flat_map(|(_, value)| global_options(&value.0)).collect();
+    let missing: Vec<_> = NEEDED.into_iter().filter(|needed| !found.iter().any(|option| option == needed)).collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let names: Vec<_> = files.iter().map(|(key, _)| key.as_str()).collect();
+    Some(format!("sets no {} in the section [global] of {}", missing.join(" and no "), names.join(", ")))
+}
+
+/// Names of the options of `[global]` that have a value.
+fn global_options(file: &[u8]) -> Vec<String> {
+    let mut section = String::new();
+    let mut options = Vec::new();
+    for line in String::from_utf8_lossy(file).lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            name.clone_into(&mut section);
+        } else if let Some((name, value)) = line.split_once('=')
+            && section == "global"
+            && !value.trim().is_empty()
+        {
+            options.push(name.trim().to_owned());
+        }
+    }
+    options
+}

@@ -1,0 +1,133 @@
+//! What the webhook answers, given what it knows. Pure.
+
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::Value;
+
+use super::credentials;
+use crate::api::spec::Percona;
+use crate::api::{DittoServer, names};
+use crate::reconcile::validate::validate;
+
+/// What the webhook knows about the cluster around a server.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// Whether Percona's CRD is installed.
+    pub percona_installed: bool,
+    /// The Secret with the backup credentials, when the server names one and it exists.
+    pub backup_secret: Option<Secret>,
+}
+
+/// The answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Why it is denied, one entry for each field; none when it is allowed.
+    pub errors: Vec<String>,
+    /// What the user should know all the same.
+    pub warnings: Vec<String>,
+}
+
+/// What has to be looked up before [`answer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Questions<'a> {
+    /// Whether Percona's CRD is installed.
+    pub percona: bool,
+    /// The Secret with the backup credentials.
+    pub backup_secret: Option<&'a str>,
+}
+
+/// What [`answer`] needs to know; `None` when the request is allowed unseen, so that nothing ever keeps a server from being deleted
+/// or losing a finalizer, nor from changing its metadata under a spec that was fine once.
+pub fn questions<'a>(new: &'a DittoServer, old: Option<&DittoServer>) -> Option<Questions<'a>> {
+    if new.metadata.deletion_timestamp.is_some() || old.is_some_and(|old| old.spec == new.spec) {
+        return None;
+    }
+    Some(Questions {
+        percona: percona(new).is_some() && old.and_then(percona).is_none(),
+        backup_secret: percona(new).and_then(backup_secret),
+    })
+}
+
+/// Judges `new`, which is to replace `old`.
+pub fn answer(new: &DittoServer, old: Option<&DittoServer>, around: &Surroundings) -> Answer {
+    let Some(questions) = questions(new, old) else { return Answer::default() };
+    let mut answer = Answer::default();
+    if questions.percona && !around.percona_installed {
+        answer.errors.push(format!(
+            "spec.percona.enabled: the CRD {} is not installed: install the Percona Operator for PostgreSQL 2.8 \
+             (https://docs.percona.com/percona-operator-for-postgresql/), or set it to false",
+            names::PERCONA_CRD
+        ));
+    }
+    answer.errors.extend(validate(&new.spec).iter().map(ToString::to_string));
+    if percona(new).is_some() && new.spec.database.postgres_secret_ref.is_some() {
+        answer.warnings.push(
+            "spec.database is ignored: spec.percona.enabled wins over spec.database.postgresSecretRef".to_owned(),
+        );
+    }
+    if let Some(name) = questions.backup_secret
+        && let Some(complaint) = credentials::complaint(around.backup_secret.as_ref())
+    {
+        answer.warnings.push(format!("spec.percona.backup.credentialsSecretRef: Secret {name} {complaint}"));
+    }
+    if let Some(old) = old {
+        answer.warnings.extend(unseen(new, old));
+    }
+    answer
+}
+
+fn percona(server: &DittoServer) -> Option<&Percona> {
+    server.spec.percona.as_ref().filter(|percona| percona.enabled)
+}
+
+fn backup_secret(percona: &Percona) -> Option<&str> {
+    let backup = percona.backup.as_ref().filter(|backup| backup.enabled)?;
+    backup.credentials_secret_ref.as_ref().map(|secret| secret.name.as_str())
+}
+
+/// Changes that have no effect where the user may expect one.
+fn unseen(new: &DittoServer, old: &DittoServer) -> Vec<String> {
+    let cluster = names::cluster(new.metadata.name.as_deref().unwrap_or_default());
+    let mut warnings = Vec::new();
+    match (percona(old), percona(new)) {
+        (Some(before), Some(after)) => {
+            let paths = differences("spec.percona", &json(before), &json(after));
+            if !paths.is_empty() {
+                let paths = paths.join(", ");
+                warnings.push(format!("{paths}: PerconaPGCluster {cluster} is created once; change it there"));
+            }
+        }
+        (Some(_), None) => {
+            warnings.push(format!(
+                "spec.percona: PerconaPGCluster {cluster} stays; delete it yourself to be rid of it and its data"
+            ));
+        }
+        (None, _) => {}
+    }
+    let volumes = differences("spec.storage", &json(&old.spec.storage), &json(&new.spec.storage));
+    if !volumes.is_empty() {
+        warnings
+            .push(format!("{}: Kubernetes cannot change the volumes of a StatefulSet that exists", volumes.join(", ")));
+    }
+    warnings
+}
+
+fn json(value: &impl serde::Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+/// Paths below `path` at which both differ.
+fn differences(path: &str, before: &Value, after: &Value) -> Vec<String> {
+    match (before, after) {
+        _ if before == after => Vec::new(),
+        (Value::Object(left), Value::Object(right)) => {
+            let mut keys: Vec<_> = left.keys().chain(right.keys()).collect();
+            keys.sort();
+            keys.dedup();
+            let value = |side: &serde_json::Map<String, Value>, key: &str| side.get(key).cloned().unwrap_or_default();
+            keys.iter()
+                .flat_map(|key| differences(&format!("{path}.{key}"), &value(left, key), &value(right, key)))
+                .collect()
+        }
+        _ => vec![path.to_owned()],
+    }
+}
