@@ -2,6 +2,7 @@
 //!
 //! Parts layer: uses `postgres`, `pki`, `hosts` and the base modules. `secret`, `status`, `names` and `objects` are pure.
 
+pub mod backup;
 mod context;
 mod events;
 mod faults;

@@ -1,0 +1,175 @@
+//! Running pgBackRest for one cluster.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::config::{self, Config, Instance, Layout, STANZA};
+use super::info::{self, Stanza};
+use crate::process::{Account, Launch, Spawner};
+use crate::redact::{redact, register};
+
+/// How long a command may take that only reads or writes a few small objects. pgBackRest retries within it.
+const COMMAND: Duration = Duration::from_mins(1);
+/// How long a backup may take. Without `start-fast` it waits for a spread checkpoint, which takes minutes.
+const BACKUP: Duration = Duration::from_mins(10);
+
+/// A pgBackRest command that failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("command terminated with exit code {code}: {output}")]
+pub struct Failure {
+    /// Its exit code: 39 for an answer of S3 that is not a success, 29 for a bad option, …; -1 when it did not end by
+    /// itself.
+    pub code: i32,
+    /// What it wrote, without secrets.
+    pub output: String,
+}
+
+/// What a [`Repository`] is made of.
+#[derive(Clone)]
+pub struct Options {
+    /// The `pgbackrest` program, which `account` can execute.
+    pub program: PathBuf,
+    /// Starts it.
+    pub spawner: Spawner,
+    /// Whom it runs as: PostgreSQL's user, whose files it reads.
+    pub account: Option<Account>,
+    /// A directory of its own, which it makes and fills.
+    pub directory: PathBuf,
+    /// The PostgreSQL that is backed up.
+    pub instance: Instance,
+}
+
+/// pgBackRest for one cluster. A cheap handle.
+#[derive(Clone)]
+pub struct Repository {
+    options: Options,
+}
+
+impl Repository {
+    /// Makes the directories. Nothing is configured yet, but [`Self::archive_command`] is final.
+    ///
+    /// # Errors
+    /// A directory cannot be made or given to the account.
+    pub fn create(options: Options) -> io::Result<Self> {
+        for directory in Layout(options.directory.clone()).directories() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+            own(&directory, options.account)?;
+        }
+        Ok(Self { options })
+    }
+
+    /// Writes the configuration, in place of an earlier one. Commands that run already keep what they have read.
+    ///
+    /// # Errors
+    /// A file cannot be written, or given to the account.
+    pub fn configure(&self, config: &Config) -> io::Result<()> {
+        let layout = Layout(self.options.directory.clone());
+        let include = layout.include();
+        let files = config::files(config, &self.options.instance, &layout);
+        for entry in fs::read_dir(&include)? {
+            let entry = entry?;
+            if !entry.file_name().to_str().is_some_and(|name| files.contains_key(name)) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        for (name, content) in files {
+            let mut file = tempfile::NamedTempFile::new_in(&self.options.directory)?;
+            file.write_all(&content)?;
+            file.as_file().set_permissions(fs::Permissions::from_mode(0o600))?;
+            own(file.path(), self.options.account)?;
+            file.persist(include.join(name))?;
+        }
+        secrets(config).for_each(|secret| register(&secret));
+        Ok(())
+    }
+
+    /// The value of PostgreSQL's `archive_command`.
+    pub fn archive_command(&self) -> String {
+        let words = std::iter::once(self.options.program.to_string_lossy().into_owned())
+            .chain(self.arguments("archive-push"))
+            .map(|word| format!("'{}'", word.replace('\'', r"'\''")));
+        format!("{} \"%p\"", words.collect::<Vec<_>>().join(" "))
+    }
+
+    /// Makes the stanza in every repository, or brings it up to date, as Percona does.
+    pub async fn stanza_create(&self) -> Result<(), Failure> {
+        let Err(created) = self.run("stanza-create", &[], COMMAND).await else { return Ok(()) };
+        let Err(upgraded) = self.run("stanza-upgrade", &[], COMMAND).await else { return Ok(()) };
+        Err(Failure { code: upgraded.code, output: created.output + &upgraded.output })
+    }
+
+    /// Makes a backup, with options as Percona's Jobs have them in `COMMAND_OPTS` (without `--stanza`). Returns the log.
+    pub async fn backup(&self, options: &[&str]) -> Result<String, Failure> {
+        let log = std::iter::once("--log-level-console=info");
+        // Percona's Jobs run a shell, which takes the quotes away.
+        let options: Vec<String> = log.chain(options.iter().copied()).map(|option| option.replace('"', "")).collect();
+        self.run("backup", &options, BACKUP).await
+    }
+
+    /// Removes what the retention no longer keeps. (Every backup does so at its end.)
+    pub async fn expire(&self) -> Result<(), Failure> {
+        self.run("expire", &[], COMMAND).await.map(drop)
+    }
+
+    /// The stanza and its backups; `None` when pgBackRest knows nothing of it.
+    pub async fn info(&self) -> Result<Option<Stanza>, Failure> {
+        let output = self.run("info", &["--output=json".to_owned()], COMMAND).await?;
+        info::parse(&output).map_err(|error| Failure { code: -1, output: format!("info is no JSON: {error}") })
+    }
+
+    /// Removes the stanza, with all backups and WAL, from a repository, as the finalizer `percona.com/delete-backups`
+    /// does. PostgreSQL may run, but must not archive any more.
+    pub async fn stanza_delete(&self, repo: &str) -> Result<(), Failure> {
+        self.run("stop", &[], COMMAND).await?;
+        let number = repo.trim_start_matches("repo");
+        let deleted = self.run("stanza-delete", &[format!("--repo={number}"), "--force".to_owned()], COMMAND).await;
+        // In Percona the mark that `stop` leaves goes with the pod.
+        self.run("start", &[], COMMAND).await?;
+        deleted.map(drop)
+    }
+
+    fn arguments(&self, command: &str) -> [String; 4] {
+        let include = Layout(self.options.directory.clone()).include();
+        [
+            "--no-config".to_owned(),
+            format!("--config-include-path={}", include.display()),
+            format!("--stanza={STANZA}"),
+            command.to_owned(),
+        ]
+    }
+
+    async fn run(&self, command: &str, options: &[String], limit: Duration) -> Result<String, Failure> {
+        let launch = Launch::new(format!("pgbackrest {command}"), &self.options.program)
+            .args(self.arguments(command))
+            .args(options)
+            .env("PATH", "/usr/bin:/bin")
+            .env("TZ", "UTC")
+            .directory(&self.options.directory)
+            .account(self.options.account);
+        let completed = self.options.spawner.complete(&launch, limit).await;
+        let completed = completed.map_err(|error| Failure { code: -1, output: redact(&error.to_string()) })?;
+        match completed.status.code() {
+            Some(0) => Ok(completed.stdout),
+            // Errors go to the console, which is standard output.
+            code => Err(Failure { code: code.unwrap_or(-1), output: redact(&(completed.stdout + &completed.stderr)) }),
+        }
+    }
+}
+
+/// The values of the options that pgBackRest itself never prints: keys, passphrases, tokens.
+fn secrets(config: &Config) -> impl Iterator<Item = String> {
+    let texts = config.files.values().map(|content| String::from_utf8_lossy(content).into_owned());
+    let lines: Vec<String> = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    lines.into_iter().filter_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        let secret = ["-s3-key", "-s3-key-secret", "-s3-token", "-cipher-pass"];
+        secret.iter().any(|end| key.trim().ends_with(end)).then(|| value.trim().to_owned())
+    })
+}
+
+fn own(path: &Path, account: Option<Account>) -> io::Result<()> {
+    account.map_or(Ok(()), |Account { uid, gid }| std::os::unix::fs::chown(path, Some(uid), Some(gid)))
+}
