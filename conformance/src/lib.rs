@@ -8,6 +8,7 @@ pub mod engine;
 pub mod environment;
 pub mod hosts;
 pub mod implementation;
+pub mod node;
 pub mod path;
 pub mod percona;
 pub mod pki;

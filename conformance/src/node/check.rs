@@ -1,0 +1,263 @@
+//! One probe of one running container: when it is asked, and how.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Probe};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::counter::Counter;
+use super::surroundings::Surroundings;
+use crate::process::Spawner;
+
+/// The shortest time between two questions to a container that has not said yes yet.
+const EAGER: Duration = Duration::from_millis(25);
+
+/// Longest part of an answer's body that goes into a message.
+const EXCERPT: usize = 200;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Startup,
+    Readiness,
+    Liveness,
+}
+
+impl Purpose {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Startup => "Startup",
+            Self::Readiness => "Readiness",
+            Self::Liveness => "Liveness",
+        }
+    }
+}
+
+/// What a probe needs to know of its container.
+#[derive(Clone, Debug)]
+pub(super) struct Subject {
+    pub(super) container: Container,
+    pub(super) address: IpAddr,
+    pub(super) surroundings: Surroundings,
+    pub(super) spawner: Spawner,
+}
+
+/// When a probe is asked.
+///
+/// The kubelet asks every `periodSeconds` after `initialDelaySeconds`. Here a container that has not yet said yes is
+/// asked more often, and at once; of these extra answers only a yes counts. They thin out, so that a yes is seen after a
+/// tenth of the time that it took to come.
+#[derive(Clone, Debug)]
+struct Schedule {
+    begin: Instant,
+    period: Duration,
+    /// The next question that the kubelet would ask.
+    regular: Instant,
+    eager: bool,
+}
+
+impl Schedule {
+    fn new(probe: &Probe, purpose: Purpose, begin: Instant) -> Self {
+        let seconds = |value: Option<i32>, default: u64| {
+            Duration::from_secs(value.and_then(|value| value.try_into().ok()).unwrap_or(default))
+        };
+        Self {
+            begin,
+            period: seconds(probe.period_seconds, 10).max(Duration::from_secs(1)),
+            regular: begin + seconds(probe.initial_delay_seconds, 0),
+            eager: purpose != Purpose::Liveness,
+        }
+    }
+
+    /// When to ask next, and whether the kubelet would ask then too.
+    fn next(&mut self, now: Instant) -> (Instant, bool) {
+        let extra = now + ((now - self.begin) / 10).clamp(EAGER, self.period);
+        if self.eager && extra < self.regular {
+            return (extra, false);
+        }
+        let at = self.regular.max(now);
+        self.regular = at + self.period;
+        (at, true)
+    }
+
+    fn has_succeeded(&mut self) {
+        self.eager = false;
+    }
+}
+
+/// Asks for as long as it is polled, and tells every new verdict, with the answer that led to it. A startup probe is done
+/// when it has succeeded.
+pub(super) async fn watch(probe: &Probe, purpose: Purpose, subject: &Subject, mut tell: impl FnMut(bool, String)) {
+    let mut counter = Counter::new(probe);
+    let mut schedule = Schedule::new(probe, purpose, Instant::now());
+    loop {
+        let (at, regular) = schedule.next(Instant::now());
+        sleep_until(at).await;
+        let answer = ask(probe, subject).await;
+        let success = answer.is_ok();
+        if success {
+            schedule.has_succeeded();
+        } else if !regular {
+            continue;
+        }
+        if let Some(verdict) = counter.note(success) {
+            tell(verdict, answer.err().unwrap_or_default());
+            if verdict && purpose == Purpose::Startup {
+                return;
+            }
+        }
+    }
+}
+
+/// Asks once; the error says what was wrong, in the kubelet's words.
+async fn ask(probe: &Probe, subject: &Subject) -> Result<(), String> {
+    let limit = Duration::from_secs(probe.timeout_seconds.and_then(|s| s.try_into().ok()).unwrap_or(1).max(1));
+    if let Some(exec) = &probe.exec {
+        return execute(exec.command.as_deref().unwrap_or_default(), subject, limit).await;
+    }
+    let question = async {
+        if let Some(get) = &probe.http_get {
+            fetch(get, subject).await
+        } else if let Some(socket) = &probe.tcp_socket {
+            let address = SocketAddr::new(subject.address, port(&socket.port, &subject.container)?);
+            TcpStream::connect(address).await.map(drop).map_err(|error| format!("dial tcp {address}: {error}"))
+        } else {
+            Err("the node double knows only httpGet, tcpSocket and exec probes".to_owned())
+        }
+    };
+    timeout(limit, question).await.unwrap_or_else(|_| Err(format!("no answer within {limit:?}")))
+}
+
+async fn execute(command: &[String], subject: &Subject, limit: Duration) -> Result<(), String> {
+    let launch = subject.surroundings.launch(format!("probe of {}", subject.container.name), command);
+    let completed = subject.spawner.complete(&launch, limit).await.map_err(|error| error.to_string())?;
+    if completed.status.success() { Ok(()) } else { Err(excerpt(&(completed.stdout + &completed.stderr))) }
+}
+
+async fn fetch(get: &HTTPGetAction, subject: &Subject) -> Result<(), String> {
+    if get.scheme.as_deref().is_some_and(|scheme| scheme != "HTTP") {
+        return Err("the node double asks over plain HTTP only".to_owned());
+    }
+    let address = SocketAddr::new(subject.address, port(&get.port, &subject.container)?);
+    let path = get.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
+    let url = format!("http://{address}{path}");
+    let failed = |error: &dyn std::fmt::Display| format!("Get {url:?}: {error}");
+
+    let stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
+    let mut request = hyper::Request::get(path).header("Host", address.to_string()).header("Connection", "close");
+    for header in get.http_headers.iter().flatten() {
+        request = request.header(&header.name, &header.value);
+    }
+    let request = request.body(Empty::<Bytes>::new()).map_err(|error| failed(&error))?;
+    let exchange = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        Ok::<_, hyper::Error>((status, response.into_body().collect().await?.to_bytes()))
+    };
+    // The connection does its work while it is polled, and is of no interest afterwards.
+    let (status, body) = tokio::select! {
+        answer = exchange => answer,
+        result = connection => Err(match result {
+            Err(error) => error,
+            Ok(()) => return Err(failed(&"the connection was closed")),
+        }),
+    }
+    .map_err(|error| failed(&error))?;
+    if status.is_success() || status.is_redirection() {
+        Ok(())
+    } else {
+        let body = String::from_utf8_lossy(&body);
+        Err(format!("HTTP probe failed with statuscode: {}: {}", status.as_u16(), excerpt(&body)))
+    }
+}
+
+fn port(port: &IntOrString, container: &Container) -> Result<u16, String> {
+    let number = match port {
+        IntOrString::Int(number) => Some(*number),
+        IntOrString::String(name) => {
+            let mut ports = container.ports.iter().flatten();
+            let named = ports.find(|port| port.name.as_ref() == Some(name)).map(|port| port.container_port);
+            named.or_else(|| name.parse().ok())
+        }
+    };
+    number.and_then(|number| number.try_into().ok()).ok_or_else(|| format!("couldn't find port: {port:?}"))
+}
+
+fn excerpt(text: &str) -> String {
+    text.trim().chars().take(EXCERPT).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first questions until one is answered with yes, in milliseconds, `!` at those of the kubelet.
+    fn questions(probe: &Probe, purpose: Purpose, count: usize) -> Vec<String> {
+        let begin = Instant::now();
+        let mut schedule = Schedule::new(probe, purpose, begin);
+        let mut now = begin;
+        (0..count)
+            .map(|_| {
+                let (at, regular) = schedule.next(now);
+                now = at;
+                format!("{}{}", (at - begin).as_millis(), if regular { "!" } else { "" })
+            })
+            .collect()
+    }
+
+    #[test]
+    fn liveness_is_asked_as_the_kubelet_does() {
+        let probe = Probe { initial_delay_seconds: Some(5), period_seconds: Some(3), ..Probe::default() };
+        assert_eq!(questions(&probe, Purpose::Liveness, 3), ["5000!", "8000!", "11000!"]);
+        assert_eq!(questions(&Probe::default(), Purpose::Liveness, 2), ["0!", "10000!"]);
+    }
+
+    #[test]
+    fn readiness_is_asked_more_often_until_it_succeeds() {
+        let probe = Probe { initial_delay_seconds: Some(1), period_seconds: Some(2), ..Probe::default() };
+        let asked = questions(&probe, Purpose::Readiness, 60);
+        assert_eq!(asked[..4], ["25", "50", "75", "100"]);
+        assert_eq!(
+            asked.iter().filter(|at| at.ends_with('!')).take(3).collect::<Vec<_>>(),
+            ["1000!", "3000!", "5000!"]
+        );
+    }
+
+    #[test]
+    fn the_extra_questions_thin_out() {
+        let asked = questions(&Probe::default(), Purpose::Readiness, 80);
+        let times: Vec<u64> = asked.iter().map(|at| at.trim_end_matches('!').parse().unwrap()).collect();
+        for pair in times.windows(2) {
+            let gap = pair[1] - pair[0];
+            assert!(gap <= (pair[0] / 10).max(25) + 1, "{pair:?}");
+        }
+        assert!(times.last().unwrap() > &10_000, "eighty questions reach far: {times:?}");
+    }
+
+    #[test]
+    fn after_a_success_the_period_alone_counts() {
+        let begin = Instant::now();
+        let mut schedule = Schedule::new(&Probe::default(), Purpose::Readiness, begin);
+        assert_eq!(schedule.next(begin), (begin, true));
+        schedule.has_succeeded();
+        assert_eq!(schedule.next(begin), (begin + Duration::from_secs(10), true));
+    }
+
+    #[test]
+    fn ports_are_found_by_name_and_number() {
+        let container: Container =
+            serde_json::from_value(serde_json::json!({"name": "c", "ports": [{"name": "api", "containerPort": 8080}]}))
+                .unwrap();
+        assert_eq!(port(&IntOrString::String("api".into()), &container), Ok(8080));
+        assert_eq!(port(&IntOrString::Int(99), &container), Ok(99));
+        assert!(port(&IntOrString::String("none".into()), &container).is_err());
+        assert!(port(&IntOrString::Int(70_000), &container).is_err());
+    }
+}

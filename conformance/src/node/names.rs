@@ -1,0 +1,129 @@
+//! What the Services and pods of this node are called. Pure.
+//!
+//! A Service is its name here: the name maps to one ready pod behind it. Nothing is proxied, so that a Service's port
+//! must be the port on which its pods listen.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{Pod, Service};
+
+use super::address::loopback;
+
+/// The addresses of all names, from every pod of the node and every Service.
+pub(super) fn names<'a>(
+    pods: impl IntoIterator<Item = &'a Pod>,
+    services: impl IntoIterator<Item = &'a Service>,
+) -> BTreeMap<String, IpAddr> {
+    let pods: Vec<&Pod> = pods.into_iter().collect();
+    let of_pods = pods.iter().filter_map(|pod| Some((pod_name(pod)?, address(pod)?)));
+    let of_services = services.into_iter().filter_map(|service| {
+        let mut behind = pods.iter().copied().filter(|pod| selects(service, pod));
+        Some((service_name(service)?, behind.find_map(address)?))
+    });
+    of_pods
+        .chain(of_services)
+        .flat_map(|(name, address)| [(format!("{name}.cluster.local"), address), (name, address)])
+        .collect()
+}
+
+/// `<pod>.<headless Service>.<namespace>.svc`, for pods that have such a name. Known as soon as the pod has an address.
+fn pod_name(pod: &Pod) -> Option<String> {
+    let spec = pod.spec.as_ref()?;
+    let subdomain = spec.subdomain.as_ref()?;
+    let host = spec.hostname.as_ref().or(pod.metadata.name.as_ref())?;
+    Some(format!("{host}.{subdomain}.{}.svc", pod.metadata.namespace.as_ref()?))
+}
+
+fn service_name(service: &Service) -> Option<String> {
+    Some(format!("{}.{}.svc", service.metadata.name.as_ref()?, service.metadata.namespace.as_ref()?))
+}
+
+fn address(pod: &Pod) -> Option<IpAddr> {
+    loopback(pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?)
+}
+
+/// Whether traffic to the Service goes to the pod.
+fn selects(service: &Service, pod: &Pod) -> bool {
+    let Some(spec) = &service.spec else { return false };
+    let labels = pod.metadata.labels.as_ref();
+    let has = |(key, value): (&String, &String)| labels.is_some_and(|labels| labels.get(key) == Some(value));
+    service.metadata.namespace == pod.metadata.namespace
+        && spec.selector.as_ref().is_some_and(|selector| !selector.is_empty() && selector.iter().all(has))
+        && (spec.publish_not_ready_addresses == Some(true) || is_ready(pod))
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    pod.metadata.deletion_timestamp.is_none()
+        && conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(change: Value) -> Pod {
+        let mut pod = json!({
+            "metadata": {"name": "demo-0", "namespace": "a", "labels": {"app": "demo", "x": "y"}},
+            "spec": {"containers": [], "hostname": "demo-0", "subdomain": "demo-headless"},
+            "status": {"podIP": "10.64.0.9", "conditions": [{"type": "Ready", "status": "True"}]},
+        });
+        json_patch::merge(&mut pod, &change);
+        serde_json::from_value(pod).unwrap()
+    }
+
+    fn service(change: Value) -> Service {
+        let mut service = json!({
+            "metadata": {"name": "demo-api", "namespace": "a"},
+            "spec": {"selector": {"app": "demo"}},
+        });
+        json_patch::merge(&mut service, &change);
+        serde_json::from_value(service).unwrap()
+    }
+
+    #[test]
+    fn a_ready_pod_has_its_own_name_and_that_of_its_service() {
+        let found = names(&[pod(json!({}))], &[service(json!({}))]);
+        assert_eq!(
+            found.keys().collect::<Vec<_>>(),
+            [
+                "demo-0.demo-headless.a.svc",
+                "demo-0.demo-headless.a.svc.cluster.local",
+                "demo-api.a.svc",
+                "demo-api.a.svc.cluster.local"
+            ]
+        );
+        let listen: IpAddr = "127.64.0.9".parse().unwrap();
+        assert!(found.values().all(|address| *address == listen));
+    }
+
+    #[rstest]
+    #[case::unready(json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}), json!({}), false)]
+    #[case::unready_but_published(
+        json!({"status": {"conditions": []}}), json!({"spec": {"publishNotReadyAddresses": true}}), true)]
+    #[case::going(json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}), json!({}), false)]
+    #[case::other_namespace(json!({}), json!({"metadata": {"namespace": "b"}}), false)]
+    #[case::other_label(json!({}), json!({"spec": {"selector": {"app": "other"}}}), false)]
+    #[case::one_label_of_two(json!({}), json!({"spec": {"selector": {"z": "z"}}}), false)]
+    #[case::no_selector(json!({}), json!({"spec": {"selector": null}}), false)]
+    #[case::empty_selector(json!({}), json!({"spec": {"selector": {"app": null}}}), false)]
+    #[case::no_address(json!({"status": {"podIP": null}}), json!({}), false)]
+    #[case::an_address_of_another_node(json!({"status": {"podIP": "192.168.0.1"}}), json!({}), false)]
+    fn a_service_is_reachable_when_a_pod_serves_it(#[case] p: Value, #[case] s: Value, #[case] reachable: bool) {
+        let namespace = s.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or("a").to_owned();
+        let found = names(&[pod(p)], &[service(s)]);
+        assert_eq!(found.contains_key(&format!("demo-api.{namespace}.svc")), reachable);
+    }
+
+    #[test]
+    fn the_first_ready_pod_serves() {
+        let unready = pod(json!({"status": {"conditions": []}}));
+        let ready = pod(json!({"metadata": {"name": "demo-1"}, "status": {"podIP": "10.64.0.10"}}));
+        let found = names(&[unready, ready], &[service(json!({}))]);
+        assert_eq!(found["demo-api.a.svc"], "127.64.0.10".parse::<IpAddr>().unwrap());
+    }
+}
