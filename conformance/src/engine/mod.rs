@@ -3,6 +3,10 @@
 //! Judging layer: uses the scenario language, the seam `environment` and the clients of `postgres` and `s3`; never an
 //! environment itself. The middle of it is pure (`path`, `difference`, `matching`, `watch::record`, `watch::timeline`).
 
+mod access;
+mod deadline;
 mod difference;
 mod secrets;
+mod trouble;
+mod wait;
 pub mod watch;

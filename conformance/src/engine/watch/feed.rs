@@ -122,14 +122,14 @@ impl Feed {
         });
     }
 
-    pub(super) fn failed(&self, error: String) {
+    pub(in crate::engine) fn failed(&self, error: String) {
         self.change(|inner| {
             inner.record.failed(error);
             Vec::new()
         });
     }
 
-    pub(super) fn observe(&self, event: Event<DynamicObject>) {
+    pub(in crate::engine) fn observe(&self, event: Event<DynamicObject>) {
         let now = Timestamp::now();
         let event = match event {
             Event::Apply(object) => Event::Apply(self.value(object)),
