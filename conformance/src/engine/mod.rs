@@ -4,9 +4,12 @@
 //! environment itself. The middle of it is pure (`path`, `difference`, `matching`, `watch::record`, `watch::timeline`).
 
 mod access;
+mod context;
 mod deadline;
 mod difference;
+mod guard;
 mod secrets;
+mod steps;
 mod trouble;
 mod wait;
 pub mod watch;

@@ -62,6 +62,12 @@ pub fn scrub(object: &Value) -> Value {
     scrubbed
 }
 
+/// What is printed in place of `value`, a value of a Secret's `data`.
+pub fn fingerprint_of(value: &Value) -> String {
+    let text = value.as_str().unwrap_or_default();
+    fingerprint(&decode(text))
+}
+
 /// Tells values apart without telling them: salted for each process, so that it can be compared within one report and
 /// cannot be tried out against a word list.
 fn fingerprint(bytes: &[u8]) -> String {
@@ -70,14 +76,14 @@ fn fingerprint(bytes: &[u8]) -> String {
     format!("<{} bytes, print {}>", bytes.len(), hex::encode(&digest[..4]))
 }
 
+fn decode(text: &str) -> Vec<u8> {
+    base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_else(|_| text.as_bytes().to_vec())
+}
+
 fn values(secret: &Value) -> impl Iterator<Item = (String, Vec<u8>)> {
-    let decode = |value: &Value| {
-        let text = value.as_str().unwrap_or_default();
-        base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_else(|_| text.as_bytes().to_vec())
-    };
     let data = secret["data"].as_object().into_iter().flatten();
     let plain = secret["stringData"].as_object().into_iter().flatten();
-    data.map(move |(key, value)| (key.clone(), decode(value)))
+    data.map(|(key, value)| (key.clone(), decode(value.as_str().unwrap_or_default())))
         .chain(plain.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().as_bytes().to_vec())))
 }
 

@@ -1,0 +1,116 @@
+//! `guard` and `release`, `fault`, `database`: frames around other operations.
+
+use serde_json::{Value, json};
+
+use super::expect::{Expectation, mismatched};
+use super::write;
+use crate::engine::context::Context;
+use crate::engine::deadline::Deadline;
+use crate::engine::guard::Demand;
+use crate::engine::trouble::{Failure, Mismatched, Trouble};
+use crate::environment::FaultId;
+use crate::scenario::expression::evaluate_as;
+use crate::scenario::operations::{Guard, InjectFault, MakeDatabase, Object, Release, Write};
+
+/// Puts a guard in force.
+pub async fn guard(guard: &Guard, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
+    let (template, never) = match (&guard.never, &guard.holds) {
+        (Some(template), None) => (template, true),
+        (None, Some(template)) => (template, false),
+        _ => return Err(Trouble::broken(format!("guard {} needs one of never, holds", guard.name))),
+    };
+    // A guard is about every version, also those between a change of the spec and the status that follows.
+    let expectation = Expectation::of(template, true, context)?;
+    let (subject, feed) = (expectation.subject.clone(), expectation.feed.clone());
+    let judged = subject.clone();
+    let demand = Demand {
+        name: guard.name.clone(),
+        word: if never { "never" } else { "holds" },
+        subject,
+        must_exist: !never,
+        judge: Box::new(move |object| match (never, expectation.judge(object)) {
+            (true, found) if found.is_empty() => Err(Vec::new()),
+            (false, found) if !found.is_empty() => Err(mismatched(&judged, object, found)),
+            _ => Ok::<(), Vec<Mismatched>>(()),
+        }),
+    };
+    // It begins with the present state, not with an older one that the watch is about to leave.
+    if !context.hub.catch_up(&feed, deadline.remaining()).await {
+        return Err(Trouble::broken(format!("the watch of {} did not catch up within {deadline}", feed.kind())));
+    }
+    context.guards.begin(feed, demand).await;
+    Ok(Value::Null)
+}
+
+/// Ends a guard, or clears a fault.
+pub async fn release(release: &Release, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
+    match release {
+        Release::Guard(name) => context.guards.release(&context.hub, name, deadline.remaining()).await?,
+        Release::Fault(name) => {
+            let fault = context.faults.remove(name);
+            let fault = fault.ok_or_else(|| Trouble::broken(format!("there is no fault {name} in force")))?;
+            clear(&fault, context, deadline).await?;
+        }
+    }
+    Ok(Value::Null)
+}
+
+async fn clear(fault: &FaultId, context: &Context, deadline: &Deadline) -> Result<(), Trouble> {
+    let cleared = deadline.bound(context.site.clear(fault)).await;
+    Ok(cleared.ok_or_else(|| Trouble::broken(format!("a fault could not be cleared within {deadline}")))??)
+}
+
+/// Injects a fault.
+pub async fn fault(fault: &InjectFault, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
+    let inject = evaluate_as(&fault.inject, &context.bindings)?;
+    let injected = deadline.bound(context.site.inject(&context.namespace, &inject)).await;
+    let id = injected.ok_or_else(|| Trouble::broken(format!("the fault was not in force within {deadline}")))??;
+    context.faults.insert(fault.name.clone(), id);
+    Ok(Value::Null)
+}
+
+/// Makes a PostgreSQL, and a Secret with its fields if the scenario wants one.
+pub async fn database(make: &MakeDatabase, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
+    let request = evaluate_as(&make.request, &context.bindings)?;
+    let made = deadline.bound(context.site.database(&context.namespace, &request)).await;
+    let database = made.ok_or_else(|| Trouble::broken(format!("the database was not there within {deadline}")))??;
+    let fields = serde_json::to_value(&database).map_err(Trouble::broken)?;
+    if let Some(secret) = &make.secret {
+        let name = crate::scenario::expression::evaluate_text(secret, &context.bindings)?;
+        let object = secret_of(&name, &fields);
+        let create = Write {
+            description: None,
+            timeout: None,
+            resource: None,
+            file: None,
+            outputs: Vec::new(),
+            objects: vec![object],
+        };
+        write::create(&create, context, deadline).await?;
+    }
+    Ok(fields)
+}
+
+fn secret_of(name: &str, fields: &Value) -> Object {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let fields = fields.as_object().into_iter().flatten();
+    // A value is data here, never an expression again.
+    let data: Object = fields.map(|(key, value)| (key.clone(), text(value).replace("${", "$${").into())).collect();
+    let mut object = Object::new();
+    object.insert("apiVersion".to_owned(), "v1".into());
+    object.insert("kind".to_owned(), "Secret".into());
+    object.insert("metadata".to_owned(), json!({"name": name}));
+    object.insert("stringData".to_owned(), Value::Object(data));
+    object
+}
+
+/// Clears what is still in force; what cannot be cleared is told.
+pub async fn clear_all(context: &mut Context, deadline: &Deadline) -> Vec<Failure> {
+    let mut failures = Vec::new();
+    for (name, fault) in std::mem::take(&mut context.faults) {
+        if let Err(trouble) = clear(&fault, context, deadline).await {
+            failures.push(Failure::new(format!("fault {name}: {trouble:?}")));
+        }
+    }
+    failures
+}

@@ -1,0 +1,134 @@
+//! `assert` and `error`: what objects must look like, or must not.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::engine::context::Context;
+use crate::engine::deadline::Deadline;
+use crate::engine::secrets;
+use crate::engine::trouble::{Failure, Mismatched, Subject, Trouble};
+use crate::engine::wait;
+use crate::engine::watch::{Feed, Kind, Record};
+use crate::path::Path;
+use crate::redact;
+use crate::scenario::operations::{Assert, Object, Refute};
+use crate::scenario::pattern::{Mismatch, Pattern, stale};
+
+/// A pattern and the objects that it is about.
+pub(super) struct Expectation {
+    pub subject: Subject,
+    pub feed: Arc<Feed>,
+    pattern: Pattern,
+    any_generation: bool,
+}
+
+impl Expectation {
+    /// Evaluates `template` and opens the watch.
+    pub fn of(template: &Object, any_generation: bool, context: &Context) -> Result<Self, Failure> {
+        let pattern = Pattern::resolve(&Value::Object(template.clone()), &context.bindings)?;
+        let text = |path: &[&str]| pattern.value(path).and_then(Value::as_str).map(str::to_owned);
+        let (Some(api_version), Some(kind)) = (text(&["apiVersion"]), text(&["kind"])) else {
+            return Err(Failure::new("the pattern names no apiVersion and kind"));
+        };
+        let kind = Kind { api_version, kind };
+        let namespace = text(&["metadata", "namespace"]);
+        let feed = context.feed(&kind, namespace.as_deref());
+        let namespace = Some(namespace.unwrap_or_else(|| context.namespace.clone()));
+        let subject = Subject { kind, namespace, name: text(&["metadata", "name"]) };
+        Ok(Self { subject, feed, pattern, any_generation })
+    }
+
+    /// What is wrong with `object`.
+    pub fn judge(&self, object: &Value) -> Vec<Mismatch> {
+        let mut found = self.pattern.mismatches(Some(object));
+        if !self.any_generation {
+            found.extend(stale(&self.pattern, object));
+        }
+        found
+    }
+
+    /// The objects that match, and what is wrong with the one that comes nearest.
+    fn look(&self, record: &Record) -> (Vec<Arc<Value>>, Option<Failure>) {
+        let candidates = record.objects().iter().filter(|(key, _)| self.subject.matches(key));
+        let mut matching = Vec::new();
+        let mut nearest: Option<(Subject, &Value, Vec<Mismatch>)> = None;
+        for (key, object) in candidates {
+            let found = self.judge(object);
+            if found.is_empty() {
+                matching.push(object.clone());
+            } else if nearest.as_ref().is_none_or(|(_, _, other)| found.len() < other.len()) {
+                let subject = Subject { name: Some(key.name.clone()), ..self.subject.clone() };
+                nearest = Some((subject, object, found));
+            }
+        }
+        let failure = nearest.map(|(subject, object, found)| {
+            let mismatches = mismatched(&subject, object, found);
+            Failure { mismatches, ..Failure::new(format!("{subject} does not match")) }.about(subject)
+        });
+        (matching, failure)
+    }
+}
+
+/// Waits until every pattern is matched.
+pub async fn assert(assert: &Assert, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
+    let mut result = Value::Null;
+    for template in &assert.objects {
+        let expectation = Expectation::of(template, assert.any_generation, context)?;
+        let wanted = assert.count.map(|count| count as usize);
+        let object = wait::until(&context.hub, &expectation.feed, deadline, |record| {
+            let (matching, nearest) = expectation.look(record);
+            match (matching.first(), wanted) {
+                (Some(first), None) => Ok(first.clone()),
+                (Some(first), Some(wanted)) if matching.len() == wanted => Ok(first.clone()),
+                (_, Some(wanted)) => {
+                    let seen = matching.len();
+                    let message = format!("{seen} objects of {} match, and not {wanted}", expectation.subject.kind);
+                    let failure = nearest.filter(|_| seen < wanted).unwrap_or_default();
+                    Err(Failure { message, ..failure })
+                }
+                (None, None) => Err(nearest.unwrap_or_else(|| {
+                    let message = format!("{} does not exist", expectation.subject);
+                    Failure::new(message).about(expectation.subject.clone())
+                })),
+            }
+        })
+        .await?;
+        context.sighted(&object);
+        result = Arc::unwrap_or_clone(object);
+    }
+    Ok(result)
+}
+
+/// Waits until no pattern is matched.
+pub async fn refute(refute: &Refute, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
+    for template in &refute.objects {
+        let expectation = Expectation::of(template, true, context)?;
+        // What was written before must be seen: an object that the watch has not delivered yet would pass for absent.
+        context.hub.catch_up(&expectation.feed, deadline.remaining()).await;
+        wait::until(&context.hub, &expectation.feed, deadline, |record| {
+            let (matching, _) = expectation.look(record);
+            let Some(object) = matching.first() else { return Ok(()) };
+            let subject = context.subject(object);
+            Err(Failure::new(format!("{subject} matches, and must not")).about(subject))
+        })
+        .await?;
+    }
+    Ok(Value::Null)
+}
+
+/// The mismatches of `object`, ready to be shown: values of Secrets as fingerprints.
+pub(in crate::engine) fn mismatched(subject: &Subject, object: &Value, found: Vec<Mismatch>) -> Vec<Mismatched> {
+    let hidden = secrets::is_secret(object);
+    let show = |Mismatch { path, expected, actual }| {
+        let secret = hidden && (path.starts_with("data") || path.starts_with("stringData"));
+        let actual = actual.map(|value| if secret { secrets::fingerprint_of(&value) } else { value.to_string() });
+        Mismatched {
+            subject: subject.clone(),
+            path: Path::from(path.as_str()),
+            expected: redact::redact(&expected),
+            actual: actual.map(|text| redact::redact(&text)),
+        }
+    };
+    found.into_iter().map(show).collect()
+}

@@ -1,0 +1,85 @@
+//! `s3`: what a bucket holds.
+
+use serde_json::{Value, json};
+
+use super::again;
+use crate::engine::context::Context;
+use crate::engine::deadline::Deadline;
+use crate::engine::trouble::{Failure, Trouble};
+use crate::s3::{Client, Endpoint};
+use crate::scenario::expression::evaluate_as;
+use crate::scenario::operations::S3;
+
+/// Looks until everything holds.
+pub async fn s3(s3: &S3, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
+    let S3 { bucket, prefix, objects, absent, count, .. } = evaluate_as(s3, &context.bindings)?;
+    let settings = &context.site.bindings()["s3"];
+    let endpoint: Endpoint = serde_json::from_value(settings.clone())
+        .map_err(|error| Trouble::Unsupported(format!("this environment has no usable S3 endpoint: {error}")))?;
+    let client = Client::new(&endpoint).map_err(Trouble::broken)?;
+    let bucket = match bucket.as_deref().or(settings["bucket"].as_str()) {
+        Some(bucket) => bucket.to_owned(),
+        None => return Err(Trouble::broken("neither the scenario nor the environment names a bucket")),
+    };
+    let prefix = prefix.trim_start_matches('/');
+    again::until(deadline, async || {
+        let listed = client.list(&bucket, prefix).await.map_err(Trouble::broken)?;
+        let keys: Vec<&str> = listed.iter().map(|object| object.key.strip_prefix(prefix).unwrap_or(&object.key)).collect();
+        let keys: Vec<&str> = keys.into_iter().map(|key| key.trim_start_matches('/')).collect();
+        let finds = |glob: &String| keys.iter().find(|key| glob_matches(glob, key));
+        let place = format!("s3://{bucket}/{prefix}");
+        if let Some(missing) = objects.iter().find(|glob| finds(glob).is_none()) {
+            return Err(Failure::new(format!("{place} holds no {missing}, but {}", listing(&keys))).into());
+        }
+        if let Some((glob, key)) = absent.iter().find_map(|glob| finds(glob).map(|key| (glob, key))) {
+            return Err(Failure::new(format!("{place} holds {key}, and nothing may match {glob}")).into());
+        }
+        if let Some(count) = count.filter(|count| *count != keys.len() as u64) {
+            return Err(Failure::new(format!("{place} holds {} objects, expected {count}", keys.len())).into());
+        }
+        Ok(json!({"objects": keys}))
+    })
+    .await
+}
+
+fn listing(keys: &[&str]) -> String {
+    const SHOWN: usize = 12;
+    match keys {
+        [] => "nothing".to_owned(),
+        keys if keys.len() > SHOWN => format!("{} and {} more", keys[..SHOWN].join(", "), keys.len() - SHOWN),
+        keys => keys.join(", "),
+    }
+}
+
+/// `*` matches within one level, `**` across levels, `?` one character.
+fn glob_matches(glob: &str, key: &str) -> bool {
+    let Some(first) = glob.chars().next() else { return key.is_empty() };
+    if let Some(rest) = glob.strip_prefix("**") {
+        return (0..=key.len()).filter(|at| key.is_char_boundary(*at)).any(|at| glob_matches(rest, &key[at..]));
+    }
+    let rest = &glob[first.len_utf8()..];
+    if first == '*' {
+        let level = key.find('/').unwrap_or(key.len());
+        return (0..=level).filter(|at| key.is_char_boundary(*at)).any(|at| glob_matches(rest, &key[at..]));
+    }
+    key.chars().next().is_some_and(|c| (c == first || (first == '?' && c != '/')) && glob_matches(rest, &key[c.len_utf8()..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("archive/db/archive.info", "archive/db/archive.info", true)]
+    #[case("archive/**/*.gz", "archive/db/16-1/0000/0001-a.gz", true)]
+    #[case("archive/*.info", "archive/db/archive.info", false)]
+    #[case("*/db/*.info", "archive/db/archive.info", true)]
+    #[case("backup.inf?", "backup.info", true)]
+    #[case("backup.info", "backup.info.copy", false)]
+    #[case("**", "a/b/c", true)]
+    fn globs(#[case] glob: &str, #[case] key: &str, #[case] matches: bool) {
+        assert_eq!(glob_matches(glob, key), matches);
+    }
+}
