@@ -7,9 +7,18 @@ mod access;
 mod context;
 mod deadline;
 mod difference;
+pub mod evidence;
 mod guard;
+mod invariants;
+mod namespace;
+mod outcome;
+mod runner;
 mod secrets;
 mod steps;
 mod trouble;
 mod wait;
 pub mod watch;
+
+pub use context::Sighting;
+pub use outcome::{Outcome, StepOutcome, Verdict};
+pub use runner::{Settings, run};

@@ -20,7 +20,7 @@ pub const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 /// A session of one role in one database. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Session {
-    client: tokio_postgres::Client,
+    pub(super) client: tokio_postgres::Client,
     driver: JoinHandle<()>,
     address: String,
 }
@@ -108,7 +108,7 @@ impl Target {
 impl Session {
     /// Runs one or more statements; the rows are those of the last one that returned any.
     pub async fn query(&self, sql: &str) -> Result<Rows, Error> {
-        let messages = self.client.simple_query(sql).await.map_err(|error| Error::of(&error, &self.address))?;
+        let messages = self.client.simple_query(sql).await.map_err(|error| self.error(&error))?;
         let mut rows = Rows::default();
         for message in messages {
             match message {
@@ -144,6 +144,10 @@ impl Session {
             server: next(),
             started: next().unwrap_or_default(),
         })
+    }
+
+    pub(super) fn error(&self, error: &tokio_postgres::Error) -> Error {
+        Error::of(error, &self.address)
     }
 
     /// Whether the connection is gone.

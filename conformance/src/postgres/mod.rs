@@ -11,6 +11,7 @@ mod settings;
 mod target;
 mod template;
 mod trust;
+mod typed;
 
 pub use addresses::{Addresses, PORT};
 pub use client::{CONNECT_DEADLINE, Identity, Rows, Session};

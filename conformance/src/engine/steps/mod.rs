@@ -16,6 +16,7 @@ mod sql;
 mod wait_for;
 mod write;
 
+pub use control::clear_all;
 use serde_json::Value;
 
 use super::context::Context;

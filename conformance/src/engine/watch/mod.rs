@@ -9,6 +9,7 @@ mod hub;
 mod record;
 mod timeline;
 
+pub use backoff::Backoff;
 pub use feed::{Feed, Kind};
 pub use hub::Hub;
 pub use record::{Key, Observation, Phase, Record, resource_version};

@@ -1,0 +1,176 @@
+//! What must be true of every scenario, whatever it is about.
+//!
+//! The operator was not restarted and did not panic, and no secret value stands where somebody could read it who may
+//! not read Secrets.
+
+use std::path::Path;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+
+use super::context::Context;
+use super::evidence::{list, statuses};
+use super::secrets;
+use super::trouble::{Failure, Trouble};
+use crate::environment::{Container, EnvironmentError, OperatorState, Site};
+use crate::redact;
+
+/// How a panic begins in a log: Rust's, and Go's.
+const PANICS: [&str; 4] = ["panicked at ", "panic: ", "Observed a panic", "fatal error: "];
+
+/// The operator before the scenario: what happened earlier is not the scenario's.
+pub struct Before {
+    unexpected_exits: u32,
+    log_length: u64,
+}
+
+/// Looks at the operator before the scenario begins. `None` where the environment does not know it.
+pub async fn before(site: &dyn Site) -> Result<Option<Before>, EnvironmentError> {
+    match site.operator().await {
+        Ok(state) => {
+            let log_length = tokio::fs::metadata(&state.log).await.map_or(0, |file| file.len());
+            Ok(Some(Before { unexpected_exits: state.unexpected_exits, log_length }))
+        }
+        Err(EnvironmentError::Unsupported(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Everything that is not as it must be.
+pub async fn check(before: Option<&Before>, context: &Context) -> Result<Vec<Failure>, Trouble> {
+    let mut failures = Vec::new();
+    if let Some(before) = before {
+        let state = context.site.operator().await?;
+        let log = read_from(&state.log, before.log_length).await;
+        failures.extend(operator(before, &state, &log));
+    }
+    failures.extend(objects(context).await.into_iter().map(|place| leak(&place)));
+    failures.extend(logs(context).await.into_iter().map(|place| leak(&place)));
+    Ok(failures)
+}
+
+fn operator(before: &Before, state: &OperatorState, log: &str) -> Vec<Failure> {
+    let mut failures = Vec::new();
+    let exits = state.unexpected_exits.saturating_sub(before.unexpected_exits);
+    if exits > 0 {
+        let times = if exits == 1 { "once".to_owned() } else { format!("{exits} times") };
+        failures.push(Failure::new(format!("the operator ended {times} without being asked to\n{}", tail(log))));
+    }
+    if let Some(line) = log.lines().find(|line| PANICS.iter().any(|panic| line.contains(panic))) {
+        failures.push(Failure::new(format!("the operator panicked: {}", line.trim())));
+    }
+    if redact::leaks(log) {
+        failures.push(leak("the operator's log"));
+    }
+    failures
+}
+
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
+}
+
+fn leak(place: &str) -> Failure {
+    Failure::new(format!("a secret value stands in {place}"))
+}
+
+async fn read_from(path: &Path, offset: u64) -> String {
+    let mut bytes = Vec::new();
+    let Ok(mut file) = tokio::fs::File::open(path).await else { return String::new() };
+    // A log that was rotated is read from its beginning.
+    let length = file.metadata().await.map_or(0, |file| file.len());
+    let offset = if length < offset { 0 } else { offset };
+    if file.seek(std::io::SeekFrom::Start(offset)).await.is_ok() {
+        let _ = file.read_to_end(&mut bytes).await;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The objects of the namespace that hold a secret value and are no Secrets.
+async fn objects(context: &Context) -> Vec<String> {
+    let mut places = Vec::new();
+    for (plural, kind) in [("events", "Event"), ("configmaps", "ConfigMap"), ("pods", "Pod"), ("services", "Service")] {
+        for object in list(context, plural).await {
+            places.extend(leaking(kind, &object));
+        }
+    }
+    for feed in context.hub.feeds() {
+        let own = feed.namespace().is_none_or(|namespace| namespace == context.namespace);
+        let objects: Vec<_> = feed.read(|record| record.objects().values().cloned().collect());
+        let leaks = objects.iter().filter(|_| own).filter_map(|object| leaking(&feed.kind().kind, object));
+        places.extend(leaks);
+    }
+    places.sort();
+    places.dedup();
+    places
+}
+
+/// Where in `object` a secret value stands: of a Secret only its metadata is looked at.
+fn leaking(kind: &str, object: &Value) -> Option<String> {
+    let secret = kind == "Secret" || secrets::is_secret(object);
+    let fields = object.as_object().into_iter().flatten();
+    let (field, _) = fields.filter(|(name, _)| !secret || *name == "metadata").find(|(_, value)| holds_secret(value))?;
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    Some(format!("{kind} {name} ({field})"))
+}
+
+/// Looks at each string by itself: in JSON text a quote or a backslash of a password would be escaped.
+fn holds_secret(value: &Value) -> bool {
+    match value {
+        Value::String(text) => redact::leaks(text),
+        Value::Array(list) => list.iter().any(holds_secret),
+        Value::Object(object) => object.iter().any(|(key, value)| redact::leaks(key) || holds_secret(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// The containers whose logs hold a secret value.
+async fn logs(context: &Context) -> Vec<String> {
+    let mut places = Vec::new();
+    for pod in list(context, "pods").await {
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+        for status in statuses(&pod) {
+            let container = status["name"].as_str().unwrap_or_default().to_owned();
+            let asked = Container { namespace: context.namespace.clone(), pod: name.to_owned(), container };
+            let log = context.site.logs(&asked).await.unwrap_or_default();
+            if redact::leaks(&log) {
+                places.push(format!("the log of container {} of pod {name}", asked.container));
+            }
+        }
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn judged(exits: u32, log: &str) -> Vec<String> {
+        let before = Before { unexpected_exits: 1, log_length: 0 };
+        let state = OperatorState { unexpected_exits: exits, running: true, log: "log".into() };
+        operator(&before, &state, log).into_iter().map(|failure| failure.message).collect()
+    }
+
+    #[rstest]
+    #[case::quiet(1, "reconciled\n", &[])]
+    #[case::restarted(2, "bye\n", &["the operator ended once without being asked to\nbye"])]
+    #[case::rust_panic(1, "thread 'main' panicked at src/x.rs:1:2:\nx\n", &["the operator panicked: thread 'main' panicked at src/x.rs:1:2:"])]
+    #[case::go_panic(1, "panic: runtime error\n", &["the operator panicked: panic: runtime error"])]
+    fn the_operator_is_judged_by_what_is_new(#[case] exits: u32, #[case] log: &str, #[case] expected: &[&str]) {
+        assert_eq!(judged(exits, log), expected);
+    }
+
+    #[test]
+    fn a_secret_value_is_found_wherever_it_stands_but_in_secrets() {
+        redact::register("inv4riant-s3cret");
+        let object = |field: &str| json!({"metadata": {"name": "x"}, field: {"a": "pw=inv4riant-s3cret"}});
+        assert_eq!(leaking("DittoServer", &object("status")), Some("DittoServer x (status)".to_owned()));
+        assert_eq!(leaking("Secret", &object("data")), None);
+        let annotated = json!({"metadata": {"name": "x", "annotations": {"a": "inv4riant-s3cret"}}});
+        assert_eq!(leaking("Secret", &annotated), Some("Secret x (metadata)".to_owned()));
+        assert_eq!(judged(1, "pw inv4riant-s3cret"), ["a secret value stands in the operator's log"]);
+    }
+}

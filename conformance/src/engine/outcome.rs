@@ -1,0 +1,90 @@
+//! What came of a scenario: plain data, for the report.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::context::Sighting;
+use super::evidence::FailureReport;
+
+/// The verdict on one scenario. Ordered by how much it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Verdict {
+    /// All that it claims was seen.
+    Passed,
+    /// It cannot run here; the reason says why.
+    Skipped,
+    /// The run was interrupted before its end.
+    Interrupted,
+    /// The environment or the engine is broken: nothing is said about the implementation.
+    Error,
+    /// The implementation is not as claimed.
+    Failed,
+}
+
+impl Verdict {
+    /// The word in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Skipped => "skipped",
+            Self::Interrupted => "interrupted",
+            Self::Error => "error",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What came of one run of one scenario.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    /// Its name.
+    pub scenario: String,
+    /// Which repetition of it, from 1.
+    pub repetition: u32,
+    /// What it claims.
+    pub claim: String,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why it was skipped, or what is broken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When it began.
+    pub started: Timestamp,
+    /// How long it took, without waiting for the site and without cleaning up.
+    #[serde(rename = "milliseconds", serialize_with = "milliseconds")]
+    pub duration: Duration,
+    /// How long it took to clean up.
+    #[serde(rename = "cleanupMilliseconds", serialize_with = "milliseconds")]
+    pub cleanup: Duration,
+    /// The steps that were begun.
+    pub steps: Vec<StepOutcome>,
+    /// What went wrong, first things first.
+    pub failures: Vec<FailureReport>,
+    /// What is worth knowing and changes no verdict.
+    pub warnings: Vec<String>,
+    /// What was waited for and seen.
+    pub sightings: Vec<Sighting>,
+}
+
+/// One step that was begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepOutcome {
+    /// Its name.
+    pub name: String,
+    /// How long it took.
+    #[serde(rename = "milliseconds", serialize_with = "milliseconds")]
+    pub duration: Duration,
+    /// Whether all its operations ended well.
+    pub passed: bool,
+}
+
+/// Whole milliseconds, as reports have them.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn milliseconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,324 @@
+//! Runs one scenario on a site: namespace, steps, invariants, cleaning up. Decides about the verdict.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt as _;
+use http::HeaderValue;
+use http::header::USER_AGENT;
+use jiff::Timestamp;
+use kube::Client;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::context::Context;
+use super::deadline::Deadline;
+use super::evidence::{FailureReport, Place, gather};
+use super::guard::Guards;
+use super::outcome::{Outcome, StepOutcome, Verdict};
+use super::trouble::{Failure, Trouble};
+use super::watch::Hub;
+use super::{invariants, namespace, steps};
+use crate::environment::{Environment, EnvironmentError, LeaseRequest, Site};
+use crate::redact::redact;
+use crate::scenario::expression::Bindings;
+use crate::scenario::{Operation, Scenario, Step, Timeouts};
+
+/// Bounds a whole scenario, so that a mistake in one cannot hold up a run for ever.
+const SCENARIO_LIMIT: Duration = Duration::from_mins(10);
+/// Bounds the end of a scenario: faults cleared, namespace gone. Finalizers of the databases take most of it.
+const CLEANUP_LIMIT: Duration = Duration::from_mins(1);
+/// Bounds the last look of a guard that the scenario did not release itself.
+const GUARD_LIMIT: Duration = Duration::from_secs(20);
+
+/// How scenarios are run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Names the run, in labels.
+    pub run: String,
+    /// Scales every deadline.
+    pub timeout_multiplier: f64,
+    /// Leaves the namespace of a failed scenario.
+    pub keep_failed: bool,
+    /// Cancelled by the first Ctrl-C.
+    pub interrupted: CancellationToken,
+}
+
+/// Runs `scenario` once. Never fails: whatever happens is a verdict.
+pub async fn run(
+    environment: &dyn Environment,
+    scenario: &Scenario,
+    repetition: u32,
+    settings: &Settings,
+) -> Outcome {
+    let mut run = Run {
+        scenario,
+        settings,
+        outcome: Outcome {
+            scenario: scenario.name.clone(),
+            repetition,
+            claim: scenario.claim.clone(),
+            verdict: Verdict::Passed,
+            reason: None,
+            started: Timestamp::now(),
+            duration: Duration::ZERO,
+            cleanup: Duration::ZERO,
+            steps: Vec::new(),
+            failures: Vec::new(),
+            warnings: Vec::new(),
+            sightings: Vec::new(),
+        },
+    };
+    if let Some(reason) = environment.capabilities().lacking(&scenario.needs) {
+        run.outcome.verdict = Verdict::Skipped;
+        run.outcome.reason = Some(reason.to_owned());
+        return run.outcome;
+    }
+    let request = LeaseRequest { scenario: scenario.name.clone(), isolation: scenario.isolation };
+    let leased = settings.interrupted.run_until_cancelled(environment.lease(request)).await;
+    run.outcome.started = Timestamp::now();
+    match leased {
+        None => run.outcome.verdict = Verdict::Interrupted,
+        Some(Err(error)) => run.trouble(&error.into()),
+        Some(Ok(site)) => run.on(site).await,
+    }
+    run.outcome
+}
+
+struct Run<'a> {
+    scenario: &'a Scenario,
+    settings: &'a Settings,
+    outcome: Outcome,
+}
+
+impl Run<'_> {
+    async fn on(&mut self, site: Arc<dyn Site>) {
+        let begin = Instant::now();
+        let prepared = prepare(self.scenario, site, self.settings).await;
+        let (mut context, before) = match prepared {
+            Ok(prepared) => prepared,
+            Err(trouble) => return self.trouble(&trouble),
+        };
+        // What one scenario breaks in the engine must not end the others, nor leave its namespace behind.
+        let judged = AssertUnwindSafe(self.judge(&mut context, before.as_ref())).catch_unwind().await;
+        if let Err(panic) = judged {
+            let message = panic.downcast_ref::<String>().map(String::as_str);
+            let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            self.trouble(&Trouble::broken(format!("the engine panicked: {message}")));
+        }
+        self.outcome.duration = begin.elapsed();
+        let begin = Instant::now();
+        self.clean_up(&mut context).await;
+        self.outcome.cleanup = begin.elapsed();
+        self.outcome.warnings.extend(context.warnings.iter().chain(&context.hub.warnings()).map(|text| redact(text)));
+        self.outcome.warnings.dedup();
+        self.outcome.sightings = context.sightings;
+    }
+
+    /// Steps, catch, finally, guards and invariants, in this order.
+    async fn judge(&mut self, context: &mut Context, before: Option<&invariants::Before>) {
+        let scenario = self.scenario;
+        let deadline = Deadline::after("scenario", self.scaled(SCENARIO_LIMIT));
+        let mut passed = match steps::bind(&scenario.bindings, context) {
+            Ok(()) => true,
+            Err(trouble) => {
+                self.failed(trouble, self.place("bindings"), context).await;
+                false
+            }
+        };
+        for step in &scenario.steps {
+            passed = passed && self.step(step, context, &deadline).await;
+        }
+        if passed {
+            let released = context.guards.release_all(&context.hub, self.scaled(GUARD_LIMIT)).await;
+            if let Err(trouble) = released {
+                self.failed(trouble, self.place("guards at the end"), context).await;
+                passed = false;
+            }
+        } else {
+            // A guard that is violated by now says nothing more than the failure before it.
+            context.guards = Guards::default();
+            self.aftermath("catch", &scenario.catch, context).await;
+        }
+        self.aftermath("finally", &scenario.finally, context).await;
+        if self.outcome.verdict == Verdict::Interrupted {
+            return;
+        }
+        match invariants::check(before, context).await {
+            Ok(failures) => {
+                for failure in failures {
+                    self.failed(failure.into(), self.place("invariants"), context).await;
+                }
+            }
+            Err(trouble) if passed => self.trouble(&trouble),
+            Err(_) => {}
+        }
+    }
+
+    async fn step(&mut self, step: &Step, context: &mut Context, deadline: &Deadline) -> bool {
+        let begin = Instant::now();
+        let mut hidden = Vec::new();
+        for binding in &step.bindings {
+            hidden.push((&binding.name, context.bindings.get(&binding.name).cloned()));
+        }
+        let mut passed = true;
+        if let Err(trouble) = steps::bind(&step.bindings, context) {
+            self.failed(trouble, self.place(&step.name), context).await;
+            passed = false;
+        }
+        for operation in &step.r#try {
+            if !passed {
+                break;
+            }
+            if let Err(trouble) = self.operation(operation, context, deadline).await {
+                self.failed(trouble, self.at(operation, &step.name), context).await;
+                passed = false;
+            }
+        }
+        if !passed {
+            self.aftermath(&step.name, &step.catch, context).await;
+        }
+        self.aftermath(&step.name, &step.finally, context).await;
+        for (name, value) in hidden {
+            context.bindings.restore(name, value);
+        }
+        self.outcome.steps.push(StepOutcome { name: step.name.clone(), duration: begin.elapsed(), passed });
+        passed
+    }
+
+    /// `catch` and `finally`: all of them are done, and what fails in them is told and changes nothing.
+    async fn aftermath(&mut self, step: &str, operations: &[Operation], context: &mut Context) {
+        let deadline = Deadline::after("cleanup", self.scaled(CLEANUP_LIMIT));
+        for operation in operations {
+            if let Err(trouble) = self.operation(operation, context, &deadline).await {
+                let what = match trouble {
+                    Trouble::Failed(failure) => failure.message,
+                    other => format!("{other:?}"),
+                };
+                let word = operation.action.word();
+                self.outcome.warnings.push(format!("{word} at {} (after \"{step}\"): {what}", operation.at));
+            }
+        }
+    }
+
+    async fn operation(
+        &self,
+        operation: &Operation,
+        context: &mut Context,
+        deadline: &Deadline,
+    ) -> Result<(), Trouble> {
+        let timeout = operation.action.timeout();
+        let limits = Timeouts::new(self.scenario.timeouts.clone(), self.settings.timeout_multiplier);
+        let deadline = deadline.within(&timeout.to_string(), limits.limit(timeout));
+        let violated = context.guards.violated();
+        tracing::debug!(scenario = self.scenario.name, at = %operation.at, "{}", operation.action.word());
+        tokio::select! {
+            biased;
+            () = self.settings.interrupted.cancelled() => Err(Trouble::Interrupted),
+            failure = violated => Err(failure.into()),
+            done = steps::perform(operation, context, &deadline) => done,
+        }
+    }
+
+    /// Takes note of trouble that needs no evidence.
+    fn trouble(&mut self, trouble: &Trouble) {
+        let (verdict, reason) = match trouble {
+            Trouble::Failed(failure) => (Verdict::Failed, Some(failure.message.clone())),
+            Trouble::Broken(reason) => (Verdict::Error, Some(reason.clone())),
+            Trouble::Unsupported(reason) => (Verdict::Skipped, Some(reason.clone())),
+            Trouble::Interrupted => (Verdict::Interrupted, None),
+        };
+        self.outcome.verdict = self.outcome.verdict.max(verdict);
+        if self.outcome.reason.is_none() {
+            self.outcome.reason = reason.map(|reason| redact(&reason));
+        }
+    }
+
+    /// Takes note of trouble in an operation, with the evidence of the moment.
+    async fn failed(&mut self, trouble: Trouble, place: Place, context: &Context) {
+        self.trouble(&trouble);
+        let failure = match trouble {
+            Trouble::Failed(failure) => failure,
+            Trouble::Broken(reason) => Failure::new(reason),
+            Trouble::Unsupported(_) | Trouble::Interrupted => return,
+        };
+        // The namespace looks the same for all that fails after the first failure.
+        let report = if self.outcome.failures.is_empty() {
+            gather(place, failure, context).await
+        } else {
+            FailureReport::bare(place, &failure)
+        };
+        self.outcome.failures.push(report);
+    }
+
+    async fn clean_up(&mut self, context: &mut Context) {
+        let deadline = Deadline::after("cleanup", self.scaled(CLEANUP_LIMIT));
+        for failure in steps::clear_all(context, &deadline).await {
+            self.trouble(&Trouble::broken(failure.message));
+        }
+        let failed = matches!(self.outcome.verdict, Verdict::Failed | Verdict::Error);
+        if self.settings.keep_failed && failed {
+            self.outcome.warnings.push(format!("namespace {} was kept", context.namespace));
+            return;
+        }
+        if let Err(left) = namespace::remove(&context.client, &context.namespace, &deadline).await {
+            self.trouble(&Trouble::broken(&left));
+            self.outcome.failures.push(FailureReport::bare(self.place("cleanup"), &Failure::new(left)));
+        }
+    }
+
+    fn scaled(&self, limit: Duration) -> Duration {
+        limit.mul_f64(self.settings.timeout_multiplier)
+    }
+
+    fn place(&self, step: &str) -> Place {
+        Place { file: self.scenario.path(), step: step.to_owned(), ..Place::default() }
+    }
+
+    fn at(&self, operation: &Operation, step: &str) -> Place {
+        Place {
+            line: operation.at.line,
+            column: operation.at.column,
+            operation: operation.action.word().to_owned(),
+            description: operation.action.description().map(str::to_owned),
+            ..self.place(step)
+        }
+    }
+}
+
+/// Client, namespace and bindings of the scenario.
+async fn prepare(
+    scenario: &Scenario,
+    site: Arc<dyn Site>,
+    settings: &Settings,
+) -> Result<(Context, Option<invariants::Before>), Trouble> {
+    let before = invariants::before(&*site).await?;
+    let agent = format!("conformance/{}", scenario.name);
+    let mut config = site.config();
+    let header = HeaderValue::from_str(&agent).map_err(Trouble::broken)?;
+    config.headers.push((USER_AGENT, header));
+    let client = Client::try_from(config).map_err(Trouble::broken)?;
+    let namespace = namespace::create(&client, &scenario.name, &settings.run)
+        .await
+        .map_err(|error| Trouble::broken(format!("no namespace can be created: {error}")))?;
+    let bindings = Bindings::from_iter([
+        ("namespace", json!(namespace)),
+        ("scenario", json!(scenario.name)),
+        ("env", site.bindings().clone()),
+    ]);
+    let context = Context {
+        hub: Hub::new(client.clone()),
+        client,
+        namespace,
+        // The API server takes at most 128 bytes.
+        manager: agent[..agent.floor_char_boundary(128)].to_owned(),
+        bindings,
+        guards: Guards::default(),
+        faults: std::collections::BTreeMap::new(),
+        warnings: Vec::new(),
+        sightings: Vec::new(),
+        site,
+    };
+    Ok((context, before))
+}
