@@ -9,7 +9,7 @@ use std::fmt;
 use serde_json::Value;
 
 /// The keys that Kubernetes' own list types merge by, most usual first (`x-kubernetes-list-map-keys` and
-/// `patchMergeKey` in the OpenAPI document of the core types).
+/// `patchMergeKey` in the `OpenAPI` document of the core types).
 const MERGE_KEYS: [&str; 8] = ["name", "type", "key", "mountPath", "containerPort", "port", "uid", "topologyKey"];
 
 /// The key by which the entries of `list` are told apart: a scalar that all of them have, and no two alike.

@@ -82,7 +82,10 @@ impl Context {
         deadline.bound(serving).await.ok_or_else(|| {
             let why = feed.read(|record| record.trouble().map(str::to_owned));
             let why = why.unwrap_or_else(|| "it is not installed".to_owned());
-            Trouble::broken(format!("the API server does not serve {}: {why}, until the end of {deadline}", feed.kind()))
+            Trouble::broken(format!(
+                "the API server does not serve {}: {why}, until the end of {deadline}",
+                feed.kind()
+            ))
         })
     }
 

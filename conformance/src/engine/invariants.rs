@@ -109,7 +109,8 @@ async fn objects(context: &Context) -> Vec<String> {
 fn leaking(kind: &str, object: &Value) -> Option<String> {
     let secret = kind == "Secret" || secrets::is_secret(object);
     let fields = object.as_object().into_iter().flatten();
-    let (field, _) = fields.filter(|(name, _)| !secret || *name == "metadata").find(|(_, value)| holds_secret(value))?;
+    let (field, _) =
+        fields.filter(|(name, _)| !secret || *name == "metadata").find(|(_, value)| holds_secret(value))?;
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     Some(format!("{kind} {name} ({field})"))
 }

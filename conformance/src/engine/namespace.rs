@@ -2,9 +2,9 @@
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Namespace;
+use kube::Client;
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Client, ResourceExt as _};
 
 use super::deadline::Deadline;
 use super::watch::Backoff;
@@ -22,7 +22,8 @@ const SLUG: usize = 32;
 /// The last part of a scenario's name as a DNS label.
 pub fn slug(scenario: &str) -> String {
     let name = scenario.rsplit('/').next().unwrap_or(scenario);
-    let slug: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    let slug: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
     slug[..slug.len().min(SLUG)].trim_matches('-').to_owned()
 }
 
@@ -83,7 +84,9 @@ fn left(namespace: Option<&Namespace>) -> String {
         .collect();
     match (remaining.is_empty(), namespace) {
         (false, _) => remaining.join("; "),
-        (true, Some(namespace)) if namespace.meta().deletion_timestamp.is_some() => "it is still being emptied".to_owned(),
+        (true, Some(namespace)) if namespace.metadata.deletion_timestamp.is_some() => {
+            "it is still being emptied".to_owned()
+        }
         (true, _) => "its deletion has not begun".to_owned(),
     }
 }
@@ -108,7 +111,9 @@ mod tests {
         let condition = NamespaceCondition {
             status: "True".to_owned(),
             type_: "NamespaceFinalizersRemaining".to_owned(),
-            message: Some("Some content in the namespace has finalizers remaining: x in 1 resource instances".to_owned()),
+            message: Some(
+                "Some content in the namespace has finalizers remaining: x in 1 resource instances".to_owned(),
+            ),
             ..NamespaceCondition::default()
         };
         let status = NamespaceStatus { conditions: Some(vec![condition]), ..NamespaceStatus::default() };

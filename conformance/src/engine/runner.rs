@@ -20,10 +20,10 @@ use super::outcome::{Outcome, StepOutcome, Verdict};
 use super::trouble::{Failure, Trouble};
 use super::watch::Hub;
 use super::{invariants, namespace, steps};
-use crate::environment::{Environment, EnvironmentError, LeaseRequest, Site};
+use crate::environment::{Environment, LeaseRequest, Site};
 use crate::redact::redact;
 use crate::scenario::expression::Bindings;
-use crate::scenario::{Operation, Scenario, Step, Timeouts};
+use crate::scenario::{Operation, Scenario, Step, Timeout, Timeouts};
 
 /// Bounds a whole scenario, so that a mistake in one cannot hold up a run for ever.
 const SCENARIO_LIMIT: Duration = Duration::from_mins(10);
@@ -46,12 +46,7 @@ pub struct Settings {
 }
 
 /// Runs `scenario` once. Never fails: whatever happens is a verdict.
-pub async fn run(
-    environment: &dyn Environment,
-    scenario: &Scenario,
-    repetition: u32,
-    settings: &Settings,
-) -> Outcome {
+pub async fn run(environment: &dyn Environment, scenario: &Scenario, repetition: u32, settings: &Settings) -> Outcome {
     let mut run = Run {
         scenario,
         settings,
@@ -158,10 +153,7 @@ impl Run<'_> {
 
     async fn step(&mut self, step: &Step, context: &mut Context, deadline: &Deadline) -> bool {
         let begin = Instant::now();
-        let mut hidden = Vec::new();
-        for binding in &step.bindings {
-            hidden.push((&binding.name, context.bindings.get(&binding.name).cloned()));
-        }
+        let outer = context.bindings.clone();
         let mut passed = true;
         if let Err(trouble) = steps::bind(&step.bindings, context) {
             self.failed(trouble, self.place(&step.name), context).await;
@@ -180,9 +172,7 @@ impl Run<'_> {
             self.aftermath(&step.name, &step.catch, context).await;
         }
         self.aftermath(&step.name, &step.finally, context).await;
-        for (name, value) in hidden {
-            context.bindings.restore(name, value);
-        }
+        context.bindings = without(&context.bindings, step, outer);
         self.outcome.steps.push(StepOutcome { name: step.name.clone(), duration: begin.elapsed(), passed });
         passed
     }
@@ -210,7 +200,11 @@ impl Run<'_> {
     ) -> Result<(), Trouble> {
         let timeout = operation.action.timeout();
         let limits = Timeouts::new(self.scenario.timeouts.clone(), self.settings.timeout_multiplier);
-        let deadline = deadline.within(&timeout.to_string(), limits.limit(timeout));
+        let name = match timeout {
+            Timeout::Named(name) => name.as_str(),
+            Timeout::Exact(_) => "its timeout",
+        };
+        let deadline = deadline.within(name, limits.limit(timeout));
         let violated = context.guards.violated();
         tracing::debug!(scenario = self.scenario.name, at = %operation.at, "{}", operation.action.word());
         tokio::select! {
@@ -273,7 +267,7 @@ impl Run<'_> {
     }
 
     fn place(&self, step: &str) -> Place {
-        Place { file: self.scenario.path(), step: step.to_owned(), ..Place::default() }
+        Place { file: format!("{}.yaml", self.scenario.name), step: step.to_owned(), ..Place::default() }
     }
 
     fn at(&self, operation: &Operation, step: &str) -> Place {
@@ -285,6 +279,15 @@ impl Run<'_> {
             ..self.place(step)
         }
     }
+}
+
+/// `bindings` after `step`: what it bound for itself ends with it, what its operations gave stays.
+fn without(bindings: &Bindings, step: &Step, outer: Bindings) -> Bindings {
+    let own = |name: &&str| step.bindings.iter().any(|binding| binding.name == *name);
+    bindings.names().filter(|name| !own(name)).fold(outer, |mut outer, name| {
+        outer.set(name, bindings.get(name).cloned().unwrap_or_default());
+        outer
+    })
 }
 
 /// Client, namespace and bindings of the scenario.

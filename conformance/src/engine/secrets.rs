@@ -38,7 +38,7 @@ pub fn register(object: &Value) {
         return;
     }
     for (key, bytes) in values(object) {
-        let plain = IN_PLAIN_SIGHT.contains(&key.as_str()) || key.ends_with(".crt");
+        let plain = IN_PLAIN_SIGHT.contains(&key.as_str()) || key.rsplit('.').next() == Some("crt");
         if let (false, Ok(text)) = (plain, String::from_utf8(bytes)) {
             redact::register(text.trim());
         }

@@ -31,7 +31,7 @@ pub async fn until<T>(
             Err(missed) => Some(missed),
         };
         tokio::select! {
-            changed = changes.changed() => if changed.is_err() {
+            woken = changes.changed() => if woken.is_err() {
                 return Err(Trouble::broken(format!("the watch of {} has ended", feed.kind())));
             },
             _ = reread.tick() => hub.reread(feed).await,
@@ -70,7 +70,8 @@ mod tests {
 
     /// A hub whose API server answers nothing: the feeds are fed by hand.
     fn hub() -> Arc<Hub> {
-        let silent = tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, std::io::Error>>());
+        let silent =
+            tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, std::io::Error>>());
         Hub::new(kube::Client::new(silent, "default"))
     }
 
@@ -98,7 +99,9 @@ mod tests {
             let feed = feed.clone();
             async move { until(&hub, &feed, &deadline, running).await }
         });
-        for event in [Event::Init, Event::InitDone, Event::Apply(pod("Pending", "1")), Event::Apply(pod("Running", "2"))] {
+        for event in
+            [Event::Init, Event::InitDone, Event::Apply(pod("Pending", "1")), Event::Apply(pod("Running", "2"))]
+        {
             feed.observe(event);
         }
         assert_eq!(waiting.await.unwrap(), Ok(()));
@@ -119,9 +122,15 @@ mod tests {
     async fn a_watch_that_does_not_work_is_no_verdict() {
         let (hub, feed) = (hub(), Feed::new(Kind::new("v1", "Pod"), Some("a".to_owned())));
         let trouble = until(&hub, &feed, &Deadline::after("assert", Duration::ZERO), |_| Ok(())).await;
-        assert_eq!(trouble, Err(Trouble::broken("the watch of Pod (v1) was not answered, until the end of assert (0s)")));
+        assert_eq!(
+            trouble,
+            Err(Trouble::broken("the watch of Pod (v1) was not answered, until the end of assert (0s)"))
+        );
         feed.failed("connection refused".to_owned());
         let trouble = until(&hub, &feed, &Deadline::after("assert", Duration::ZERO), running).await;
-        assert!(matches!(&trouble, Err(Trouble::Broken(reason)) if reason.contains("connection refused")), "{trouble:?}");
+        assert!(
+            matches!(&trouble, Err(Trouble::Broken(reason)) if reason.contains("connection refused")),
+            "{trouble:?}"
+        );
     }
 }

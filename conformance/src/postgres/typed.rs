@@ -26,7 +26,8 @@ impl Session {
             rows
         };
         let object = |row: Vec<Option<String>>| {
-            let values = row.into_iter().zip(&types).map(|(value, kind)| value.map_or(Value::Null, |text| json(text, kind)));
+            let values =
+                row.into_iter().zip(&types).map(|(value, kind)| value.map_or(Value::Null, |text| json(text, kind)));
             rows.columns.iter().cloned().zip(values).collect()
         };
         Ok(rows.values.into_iter().map(object).collect())

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{ContainerReport, EventLine, FailureReport, MismatchLine, ObjectTimeline, Place, PodReport};
 use crate::engine::access;
 use crate::engine::context::Context;
-use crate::engine::trouble::{Failure, Subject};
+use crate::engine::trouble::{Failure, Mismatched, Subject};
 use crate::engine::watch::{Entry, Key, Record, Timeline, What};
 use crate::environment::Container;
 use crate::redact::redact;
@@ -24,12 +24,13 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// The report of `failure`.
 pub async fn gather(place: Place, failure: Failure, context: &Context) -> FailureReport {
-    let since = |subject: &Subject, path| timeline(context, subject, |timeline| timeline.since(path)).flatten();
+    let since =
+        |found: &Mismatched| timeline(context, &found.subject, |timeline| timeline.since(&found.path)).flatten();
     let mismatches: Vec<MismatchLine> = failure
         .mismatches
         .into_iter()
         .map(|found| MismatchLine {
-            since: since(&found.subject, &found.path),
+            since: since(&found),
             subject: found.subject,
             path: found.path,
             expected: found.expected,
@@ -132,11 +133,8 @@ async fn pods(context: &Context) -> Vec<PodReport> {
         let mut containers = Vec::new();
         for status in statuses(&pod) {
             let container = status["name"].as_str().unwrap_or_default().to_owned();
-            let asked = Container {
-                namespace: context.namespace.clone(),
-                pod: name.clone(),
-                container: container.clone(),
-            };
+            let asked =
+                Container { namespace: context.namespace.clone(), pod: name.clone(), container: container.clone() };
             let log = context.site.logs(&asked).await.unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
             containers.push(ContainerReport {
@@ -159,22 +157,20 @@ pub(in crate::engine) fn statuses(pod: &Value) -> impl Iterator<Item = &Value> {
 }
 
 fn state(status: &Value) -> String {
-    let Some((word, detail)) = status["state"].as_object().and_then(|state| state.iter().next()) else {
+    let Some((word, details)) = status["state"].as_object().and_then(|state| state.iter().next()) else {
         return "unknown".to_owned();
     };
     let parts: Vec<String> = ["reason", "exitCode", "message"]
         .into_iter()
-        .filter_map(|field| match &detail[field] {
+        .filter_map(|field| match &details[field] {
             Value::Null => None,
             Value::String(text) => Some(redact(text)),
             other => Some(format!("exit code {other}")),
         })
         .collect();
     let ready = if status["ready"] == true { ", ready" } else { "" };
-    match parts.is_empty() {
-        true => format!("{word}{ready}"),
-        false => format!("{word}: {}{ready}", parts.join(", ")),
-    }
+    let detail = if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
+    format!("{word}{detail}{ready}")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A failure as text, for the console and for JUnit. Pure.
+//! A failure as text, for the console and for `JUnit`. Pure.
 
 use std::fmt::Write as _;
 

@@ -25,8 +25,8 @@ pub async fn admission(admission: &Admission, context: &mut Context, deadline: &
         }
         AdmissionRequest::Patch { r#ref, merge } => {
             let target = Target::of(r#ref, context, deadline).await?;
-            let content = evaluate(&Value::Object(merge.clone()), &context.bindings)?;
-            (target.patch(&content, None, &patch_params(context)), target.subject, target.feed)
+            let body = evaluate(&Value::Object(merge.clone()), &context.bindings)?;
+            (target.patch(&body, None, &patch_params(context)), target.subject, target.feed)
         }
         AdmissionRequest::Delete(reference) => {
             let target = Target::of(reference, context, deadline).await?;

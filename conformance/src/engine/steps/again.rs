@@ -31,8 +31,7 @@ pub(super) async fn until<T>(
             None => true,
         };
         if end {
-            let (mut failure, since) =
-                last.unwrap_or_else(|| (Failure::new("there was no answer"), Timestamp::now()));
+            let (mut failure, since) = last.unwrap_or_else(|| (Failure::new("there was no answer"), Timestamp::now()));
             let since = since.strftime("%H:%M:%S%.3f");
             failure.message = format!("{} (so since {since}) at the end of {deadline}", failure.message);
             return Err(failure.into());

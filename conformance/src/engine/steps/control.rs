@@ -72,8 +72,8 @@ pub async fn fault(fault: &InjectFault, context: &mut Context, deadline: &Deadli
 /// Makes a PostgreSQL, and a Secret with its fields if the scenario wants one.
 pub async fn database(make: &MakeDatabase, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
     let request = evaluate_as(&make.request, &context.bindings)?;
-    let made = deadline.bound(context.site.database(&context.namespace, &request)).await;
-    let database = made.ok_or_else(|| Trouble::broken(format!("the database was not there within {deadline}")))??;
+    let answer = deadline.bound(context.site.database(&context.namespace, &request)).await;
+    let database = answer.ok_or_else(|| Trouble::broken(format!("the database was not there within {deadline}")))??;
     let fields = serde_json::to_value(&database).map_err(Trouble::broken)?;
     if let Some(secret) = &make.secret {
         let name = crate::scenario::expression::evaluate_text(secret, &context.bindings)?;

@@ -20,13 +20,12 @@ pub async fn delete(delete: &Delete, context: &mut Context, deadline: &Deadline)
         return Ok(Value::Null);
     }
     // By label, the choice is what exists now; by name, the API server knows best.
-    let names = match &selection.subject.name {
-        Some(name) => vec![name.clone()],
-        None => {
-            context.hub.catch_up(&selection.feed, deadline.remaining()).await;
-            let text = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            selection.feed.read(|record| selection.existing(record)).iter().map(|object| text(object)).collect()
-        }
+    let names = if let Some(name) = &selection.subject.name {
+        vec![name.clone()]
+    } else {
+        context.hub.catch_up(&selection.feed, deadline.remaining()).await;
+        let name = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        selection.feed.read(|record| selection.existing(record)).iter().map(|object| name(object)).collect()
     };
     let parameters = DeleteParams { propagation_policy: Some(policy(delete.propagation)), ..DeleteParams::default() };
     for name in names {

@@ -43,10 +43,12 @@ pub async fn http(http: &Http, context: &mut Context, deadline: &Deadline) -> Re
 }
 
 async fn ask(context: &Context, host: &str, port: u16, path: &str) -> Result<(u16, Value), Failure> {
-    let failure = |what: &str, error: &dyn std::fmt::Display| Failure::new(format!("http://{host}:{port} {what}: {error}"));
+    let failure =
+        |what: &str, error: &dyn std::fmt::Display| Failure::new(format!("http://{host}:{port} {what}: {error}"));
     let stream = context.site.connect(host, port).await.map_err(|error| failure("cannot be reached", &error))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failure("speaks no HTTP", &error))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| failure("speaks no HTTP", &error))?;
     let driver = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
     let request = hyper::Request::get(path)
         .header("host", host)
@@ -54,7 +56,8 @@ async fn ask(context: &Context, host: &str, port: u16, path: &str) -> Result<(u1
         .map_err(|error| failure("cannot be asked", &error))?;
     let response = sender.send_request(request).await.map_err(|error| failure("did not answer", &error))?;
     let status = response.status().as_u16();
-    let bytes = response.into_body().collect().await.map_err(|error| failure("broke off its answer", &error))?.to_bytes();
+    let bytes =
+        response.into_body().collect().await.map_err(|error| failure("broke off its answer", &error))?.to_bytes();
     drop(driver);
     let text = String::from_utf8_lossy(&bytes);
     Ok((status, serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.into_owned()))))

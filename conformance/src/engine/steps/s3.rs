@@ -24,7 +24,8 @@ pub async fn s3(s3: &S3, context: &mut Context, deadline: &Deadline) -> Result<V
     let prefix = prefix.trim_start_matches('/');
     again::until(deadline, async || {
         let listed = client.list(&bucket, prefix).await.map_err(Trouble::broken)?;
-        let keys: Vec<&str> = listed.iter().map(|object| object.key.strip_prefix(prefix).unwrap_or(&object.key)).collect();
+        let keys: Vec<&str> =
+            listed.iter().map(|object| object.key.strip_prefix(prefix).unwrap_or(&object.key)).collect();
         let keys: Vec<&str> = keys.into_iter().map(|key| key.trim_start_matches('/')).collect();
         let finds = |glob: &String| keys.iter().find(|key| glob_matches(glob, key));
         let place = format!("s3://{bucket}/{prefix}");
@@ -62,7 +63,9 @@ fn glob_matches(glob: &str, key: &str) -> bool {
         let level = key.find('/').unwrap_or(key.len());
         return (0..=level).filter(|at| key.is_char_boundary(*at)).any(|at| glob_matches(rest, &key[at..]));
     }
-    key.chars().next().is_some_and(|c| (c == first || (first == '?' && c != '/')) && glob_matches(rest, &key[c.len_utf8()..]))
+    key.chars()
+        .next()
+        .is_some_and(|c| (c == first || (first == '?' && c != '/')) && glob_matches(rest, &key[c.len_utf8()..]))
 }
 
 #[cfg(test)]

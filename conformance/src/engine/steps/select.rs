@@ -22,8 +22,7 @@ pub(super) struct Selection {
 impl Selection {
     /// Evaluates `selector` and opens the watch.
     pub fn of(selector: &ObjectSelector, context: &Context) -> Result<Self, Failure> {
-        let ObjectSelector { api_version, kind, name, selector, namespace } =
-            evaluate_as(selector, &context.bindings)?;
+        let ObjectSelector { api_version, kind, name, selector, namespace } = evaluate_as(selector, &context.bindings)?;
         let kind = Kind { api_version, kind };
         let feed = context.feed(&kind, namespace.as_deref());
         let labels = parse(selector.as_deref().unwrap_or_default())?;
@@ -47,9 +46,8 @@ fn labels(object: &Value) -> BTreeMap<String, String> {
 fn parse(text: &str) -> Result<Selector, Failure> {
     let requirement = |part: &str| {
         let part = part.trim();
-        let pair = |at: usize, operator: &str| {
-            (part[..at].trim().to_owned(), part[at + operator.len()..].trim().to_owned())
-        };
+        let pair =
+            |at: usize, operator: &str| (part[..at].trim().to_owned(), part[at + operator.len()..].trim().to_owned());
         if let Some(at) = part.find("!=") {
             let (key, value) = pair(at, "!=");
             Expression::NotEqual(key, value)

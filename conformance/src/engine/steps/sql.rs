@@ -80,7 +80,8 @@ impl Expected {
             None => Self::Success,
             Some(SqlExpectation::Error { sqlstate }) => Self::Refusal(evaluate_text(sqlstate, &context.bindings)?),
             Some(SqlExpectation::Rows(rows)) => {
-                let pattern = |row: &Map<String, Value>| Pattern::resolve(&Value::Object(row.clone()), &context.bindings);
+                let pattern =
+                    |row: &Map<String, Value>| Pattern::resolve(&Value::Object(row.clone()), &context.bindings);
                 Self::Rows(rows.iter().map(pattern).collect::<Result<_, _>>()?)
             }
         })

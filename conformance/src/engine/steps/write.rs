@@ -41,11 +41,11 @@ pub async fn create(write: &Write, context: &mut Context, deadline: &Deadline) -
 /// A merge patch or a JSON patch.
 pub async fn patch(patch: &Patch, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
     let target = Target::of(&patch.r#ref, context, deadline).await?;
-    let content = match (&patch.merge, &patch.json) {
+    let body = match (&patch.merge, &patch.json) {
         (Some(merge), _) => evaluate(&Value::Object(merge.clone()), &context.bindings)?,
         (None, operations) => evaluate(&json!(operations), &context.bindings)?,
     };
-    let request = target.patch(&content, patch.subresource.as_deref(), &patch_params(context));
+    let request = target.patch(&body, patch.subresource.as_deref(), &patch_params(context));
     accepted(request, &target.subject, &target.feed, context, deadline).await
 }
 
@@ -166,9 +166,7 @@ async fn accepted(
 /// Waits until the watch has come to the version `object`.
 pub(super) async fn seen(feed: &Feed, object: &Value, context: &Context, deadline: &Deadline) -> Result<(), Trouble> {
     let version = resource_version(object);
-    wait::until(&context.hub, feed, deadline, |record| match record.seen() >= version {
-        true => Ok(()),
-        false => Err(Failure::new(format!("the watch of {} has not come to version {version}", feed.kind()))),
-    })
-    .await
+    let behind = || Failure::new(format!("the watch of {} has not come to version {version}", feed.kind()));
+    wait::until(&context.hub, feed, deadline, |record| if record.seen() >= version { Ok(()) } else { Err(behind()) })
+        .await
 }

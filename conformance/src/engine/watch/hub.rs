@@ -23,10 +23,12 @@ use super::record::{Key, Phase, Record, resource_version};
 /// How long a watch may take to deliver what a direct read has shown, before that counts as help from the re-read.
 const GRACE: Duration = Duration::from_secs(1);
 
+type Feeds = HashMap<(Kind, Option<String>), Arc<Feed>>;
+
 /// One per scenario: the watches it has opened so far. Dropping it ends them.
 pub struct Hub {
     client: Client,
-    feeds: Mutex<HashMap<(Kind, Option<String>), Arc<Feed>>>,
+    feeds: Mutex<Feeds>,
     tasks: Mutex<JoinSet<()>>,
     definitions: OnceCell<watch::Receiver<u64>>,
     warnings: Mutex<Vec<String>>,
@@ -172,7 +174,7 @@ async fn follow(client: Client, feed: Arc<Feed>, definitions: Definitions) {
         let Some(changes) = &mut changes else { return };
         tokio::select! {
             () = sleep(pause) => {}
-            changed = changes.changed() => if changed.is_ok() { pauses = Backoff::default() },
+            woken = changes.changed() => if woken.is_ok() { pauses = Backoff::default() },
         }
     }
 }
