@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use conformance::process::{Account, Launch, Run, Spawner};
 use conformance::tools::{Cache, Display, Needs, Options, Tool, Workshop, accessible, listing, prepare};
+use rstest::rstest;
 
 /// Bounds one `--version`.
 const QUESTION: Duration = Duration::from_secs(30);
@@ -65,6 +66,28 @@ async fn every_tool_of_the_default_environment_starts() {
     for listed in listing(&workshop, &Options::default()).await {
         assert!(listed.found.is_ok(), "{listed}");
         println!("{listed}");
+    }
+    workshop.spawner.run().remove().unwrap();
+}
+
+#[rstest]
+#[case("1.31")]
+#[case("1.32")]
+#[case("1.33")]
+#[case("1.34")]
+#[case("1.35")]
+#[case("1.36")]
+#[case("1.37")]
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "builds Kubernetes, which takes minutes for each minor that is not in the cache"]
+async fn every_kubernetes_minor_can_be_had(#[case] minor: &str) {
+    let base = tempfile::tempdir().unwrap();
+    let workshop = workshop(&base, Cache::default_root().unwrap());
+    let options = Options { kubernetes: Some(minor.to_owned()), ..Options::default() };
+    let tools = prepare(&workshop, &options, Needs::default()).await.unwrap();
+    for tool in [&tools.control_plane.apiserver, &tools.control_plane.controller_manager] {
+        let answer = answers(&workshop, tool, "", "--version", None).await;
+        assert!(answer.contains(&format!("Kubernetes v{minor}.")), "{answer}");
     }
     workshop.spawner.run().remove().unwrap();
 }

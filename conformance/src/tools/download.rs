@@ -1,53 +1,126 @@
 //! Official downloads, each checked by a digest of `versions.toml`.
 
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
 use std::path::Path;
+use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest, Sha256, Sha512};
 
+use super::command::Workshop;
 use super::error::ToolError;
 use super::progress::Step;
 use super::tool::architecture;
 use super::versions::versions;
 
-/// The digest for a program at a version on this platform; `None`: nobody could cite one, so it is not downloaded.
-pub(super) fn digest(program: &str, version: &str) -> Option<&'static str> {
-    let key = format!("{program} {version} linux-{}", architecture());
-    let digest = versions().digests.get(&key).map(String::as_str);
-    if digest.is_none() {
-        tracing::debug!(%key, "no digest in versions.toml: the official download is skipped");
-    }
-    digest
+/// A server that does not answer within this is not there; a network without a way out often drops packets silently.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// A download that stands still for so long has failed.
+const STALL: Duration = Duration::from_mins(1);
+
+/// A compressed tar archive and what is wanted of it.
+pub(super) struct Archive<'a> {
+    /// What messages and `versions.toml` call it: `kubernetes-server`.
+    pub name: &'a str,
+    /// Its version.
+    pub version: &'a str,
+    /// Where it is.
+    pub url: String,
+    /// The directory in it that holds the programs.
+    pub directory: String,
+    /// The programs that are unpacked.
+    pub programs: &'a [&'a str],
 }
 
-/// Downloads `url` into the file `path`, which appears only when the digest is right. `false`: it cannot be reached.
-pub(super) async fn download(url: &str, expected: &str, path: &Path, step: &Step) -> Result<bool, ToolError> {
-    let body = match fetch(url, step).await {
-        Ok(body) => body,
-        Err(error) => {
-            tracing::debug!(url, %error, "cannot download");
-            step.note(error.to_string());
+impl Archive<'_> {
+    /// Downloads and unpacks it into `directory`. `false`: no digest is known, or the server cannot be reached, so that
+    /// the programs have to be built.
+    pub(super) async fn fetch(&self, workshop: &Workshop, directory: &Path) -> Result<bool, ToolError> {
+        let key = format!("{} {} linux-{}", self.name, self.version, architecture());
+        let Some(expected) = versions().digests.get(&key) else {
+            tracing::debug!(%key, "no digest in versions.toml: the official download is skipped");
+            return Ok(false);
+        };
+        let step = workshop.progress.begin(format!("downloading {} {}", self.name, self.version), None);
+        let scratch = workshop.scratch()?;
+        let archive = scratch.path().join("archive.tar.gz");
+        if !download(&self.url, expected, &archive, &step).await? {
             return Ok(false);
         }
+        let depth = self.directory.split('/').count();
+        let tar = Workshop::launch("tar", "tar")
+            .arg("-xzf")
+            .arg(&archive)
+            .arg("-C")
+            .arg(directory)
+            .arg(format!("--strip-components={depth}"))
+            .args(self.programs.iter().map(|program| format!("{}/{program}", self.directory)));
+        workshop.work(tar, &step).await?.map_err(|reason| ToolError::Unavailable {
+            what: format!("{} {}", self.name, self.version),
+            reason,
+            remedy: "are tar and gzip installed, and is there space on the disk?".to_owned(),
+        })?;
+        step.done();
+        Ok(true)
+    }
+}
+
+/// Downloads `url` into the file `path`. `false`: it cannot be reached.
+async fn download(url: &str, expected: &str, path: &Path, step: &Step) -> Result<bool, ToolError> {
+    let mut file = BufWriter::new(File::create(path).map_err(ToolError::file("create", path))?);
+    let found = match fetch(url, expected.len(), step, |chunk| file.write_all(chunk)).await {
+        Ok(digest) => digest,
+        Err(Failure::Network(error)) => {
+            tracing::debug!(url, %error, "cannot download");
+            return Ok(false);
+        }
+        Err(Failure::File(error)) => return Err(ToolError::file("write", path)(error)),
     };
-    let found = hex::encode(Sha256::digest(&body));
+    file.flush().map_err(ToolError::file("write", path))?;
     if found != expected {
         return Err(ToolError::Digest { url: url.to_owned(), found, expected: expected.to_owned() });
     }
-    std::fs::write(path, body).map_err(ToolError::file("write", path))?;
     Ok(true)
 }
 
-async fn fetch(url: &str, step: &Step) -> reqwest::Result<Vec<u8>> {
-    use_ring();
-    let mut response = reqwest::get(url).await?.error_for_status()?;
-    let total = response.content_length().map(|length| format!(" of {}", length >> 20)).unwrap_or_default();
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        body.extend_from_slice(&chunk);
-        step.note(format!("{}{total} MiB", body.len() >> 20));
-    }
-    Ok(body)
+enum Failure {
+    Network(reqwest::Error),
+    File(std::io::Error),
 }
+
+impl From<reqwest::Error> for Failure {
+    fn from(error: reqwest::Error) -> Self {
+        Self::Network(error)
+    }
+}
+
+/// Passes the body on in chunks and returns its digest, of `length` hexadecimal digits.
+async fn fetch(
+    url: &str,
+    length: usize,
+    step: &Step,
+    mut write: impl FnMut(&[u8]) -> std::io::Result<()>,
+) -> Result<String, Failure> {
+    use_ring();
+    let client = reqwest::Client::builder().connect_timeout(CONNECT).read_timeout(STALL).build()?;
+    let mut response = client.get(url).send().await?.error_for_status()?;
+    let total = response.content_length().map(|total| format!(" of {}", total >> 20)).unwrap_or_default();
+    let (mut sha256, mut sha512, mut size) = (Sha256::new(), Sha512::new(), 0);
+    while let Some(chunk) = response.chunk().await? {
+        if length == SHA256_DIGITS {
+            sha256.update(&chunk);
+        } else {
+            sha512.update(&chunk);
+        }
+        write(&chunk).map_err(Failure::File)?;
+        size += chunk.len();
+        step.note(format!("{}{total} MiB", size >> 20));
+    }
+    Ok(if length == SHA256_DIGITS { hex::encode(sha256.finalize()) } else { hex::encode(sha512.finalize()) })
+}
+
+const SHA256_DIGITS: usize = 64;
 
 /// `reqwest` is built without a TLS provider of its own and panics when the process has not chosen one.
 pub(super) fn use_ring() {
@@ -76,18 +149,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_is_kept_only_when_its_digest_is_right() {
+    async fn a_download_is_good_only_when_its_digest_is_right() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         let step = Progress::silent().begin("downloading", None);
 
         let error = download(&server().await, "00", &path, &step).await.unwrap_err();
         assert!(matches!(error, ToolError::Digest { .. }), "{error}");
-        assert!(!path.exists());
 
-        let digest = hex::encode(Sha256::digest("hello"));
-        assert!(download(&server().await, &digest, &path, &step).await.unwrap());
-        assert_eq!(std::fs::read_to_string(path).unwrap(), "hello");
+        for digest in [hex::encode(Sha256::digest("hello")), hex::encode(Sha512::digest("hello"))] {
+            assert!(download(&server().await, &digest, &path, &step).await.unwrap());
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), "hello");
+        }
     }
 
     #[tokio::test]

@@ -34,7 +34,7 @@ pub enum ToolError {
         expected: String,
     },
     /// A download is not what its digest says.
-    #[error("{url} has sha256 {found}, but versions.toml says {expected}; nothing of it was kept")]
+    #[error("{url} has the digest {found}, but versions.toml says {expected}; nothing of it was kept")]
     Digest {
         /// What was downloaded.
         url: String,

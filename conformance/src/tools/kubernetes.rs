@@ -1,15 +1,13 @@
 //! etcd, kube-apiserver and kube-controller-manager.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 
 use super::cache::{Entry, Origin};
 use super::command::Workshop;
-use super::download;
+use super::download::Archive;
 use super::error::ToolError;
 use super::go::Build;
-use super::progress::Step;
 use super::tool::{Options, Tool, architecture, entry_name, is_program, named};
 use super::versions::versions;
 
@@ -71,8 +69,9 @@ async fn etcd(workshop: &Workshop, options: &Options) -> Result<Tool, ToolError>
     }
     let version = &versions().etcd.version;
     let make = |directory: PathBuf| async move {
-        if let Some(origin) = download_etcd(workshop, version, &directory).await? {
-            return Ok(origin);
+        let archive = etcd_archive(version);
+        if archive.fetch(workshop, &directory).await? {
+            return Ok(Origin { source: format!("downloaded from {}", archive.url), version: version.clone() });
         }
         let module = "go.etcd.io/etcd/server/v3";
         let step = workshop.progress.begin(format!("building etcd {version}"), Some("about a minute the first time"));
@@ -86,36 +85,11 @@ async fn etcd(workshop: &Workshop, options: &Options) -> Result<Tool, ToolError>
     Ok(Tool::cached(&entry, ETCD))
 }
 
-/// `None`: it cannot be downloaded here, so it has to be built.
-async fn download_etcd(workshop: &Workshop, version: &str, directory: &Path) -> Result<Option<Origin>, ToolError> {
-    let Some(digest) = download::digest(ETCD, version) else { return Ok(None) };
-    let name = format!("etcd-{version}-linux-{}", architecture());
-    let url = format!("https://github.com/etcd-io/etcd/releases/download/{version}/{name}.tar.gz");
-    let step = workshop.progress.begin(format!("downloading etcd {version}"), None);
-    let scratch = workshop.scratch()?;
-    let archive = scratch.path().join("etcd.tar.gz");
-    if !download::download(&url, digest, &archive, &step).await? {
-        return Ok(None);
-    }
-    unpack(workshop, &archive, &format!("{name}/{ETCD}"), directory, &step).await?;
-    step.done();
-    Ok(Some(Origin { source: format!("downloaded from {url}"), version: version.to_owned() }))
-}
-
-async fn unpack(
-    workshop: &Workshop,
-    archive: &Path,
-    member: &str,
-    directory: &Path,
-    step: &Step,
-) -> Result<(), ToolError> {
-    let tar = Workshop::launch("tar", "tar").arg("-xzf").arg(archive).arg("-C").arg(directory);
-    let tar = tar.args(["--strip-components=1", member]);
-    workshop.work(tar, step).await?.map_err(|reason| ToolError::Unavailable {
-        what: member.to_owned(),
-        reason,
-        remedy: "install tar and gzip".to_owned(),
-    })
+/// The official archive of etcd.
+fn etcd_archive(version: &str) -> Archive<'_> {
+    let directory = format!("etcd-{version}-linux-{}", architecture());
+    let url = format!("https://github.com/etcd-io/etcd/releases/download/{version}/{directory}.tar.gz");
+    Archive { name: ETCD, version, url, directory, programs: &[ETCD] }
 }
 
 async fn components(workshop: &Workshop, options: &Options) -> Result<(Tool, Tool), ToolError> {
@@ -132,16 +106,15 @@ async fn components(workshop: &Workshop, options: &Options) -> Result<(Tool, Too
 /// The cache entry with both components.
 async fn kubernetes(workshop: &Workshop, tag: &str) -> Result<Entry, ToolError> {
     let make = |directory: PathBuf| async move {
-        if let Some(origin) = download_components(workshop, tag, &directory).await? {
-            return Ok(origin);
+        let archive = archive(tag);
+        if archive.fetch(workshop, &directory).await? {
+            return Ok(Origin { source: format!("downloaded from {}", archive.url), version: tag.to_owned() });
         }
         let what = format!("building kube-apiserver and kube-controller-manager {tag}");
         let step = workshop.progress.begin(what, Some("about 6 minutes the first time"));
         build(tag).run(workshop, &step, &directory.join("kube")).await?;
         for name in [APISERVER, CONTROLLER_MANAGER] {
             let link = directory.join(name);
-            // One that was downloaded without the other is not used.
-            let _ = fs::remove_file(&link);
             symlink("kube", &link).map_err(ToolError::file("link", link))?;
         }
         step.done();
@@ -150,21 +123,11 @@ async fn kubernetes(workshop: &Workshop, tag: &str) -> Result<Entry, ToolError> 
     workshop.cache.obtain(&entry_name(KUBERNETES, tag), &workshop.progress, make).await
 }
 
-/// `None`: they cannot be downloaded here, so they have to be built.
-async fn download_components(workshop: &Workshop, tag: &str, directory: &Path) -> Result<Option<Origin>, ToolError> {
-    let from = format!("https://dl.k8s.io/release/{tag}/bin/linux/{}", architecture());
-    let digests = [APISERVER, CONTROLLER_MANAGER].map(|name| Some((name, download::digest(name, tag)?)));
-    let [Some(apiserver), Some(controller_manager)] = digests else { return Ok(None) };
-    for (name, digest) in [apiserver, controller_manager] {
-        let step = workshop.progress.begin(format!("downloading {name} {tag}"), None);
-        let path = directory.join(name);
-        if !download::download(&format!("{from}/{name}"), digest, &path, &step).await? {
-            return Ok(None);
-        }
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).map_err(ToolError::file("set the mode of", &path))?;
-        step.done();
-    }
-    Ok(Some(Origin { source: format!("downloaded from {from}"), version: tag.to_owned() }))
+/// The official archive of the components.
+fn archive(tag: &str) -> Archive<'_> {
+    let url = format!("https://dl.k8s.io/{tag}/kubernetes-server-linux-{}.tar.gz", architecture());
+    let directory = "kubernetes/server/bin".to_owned();
+    Archive { name: "kubernetes-server", version: tag, url, directory, programs: &[APISERVER, CONTROLLER_MANAGER] }
 }
 
 fn build(tag: &str) -> Build<'_> {

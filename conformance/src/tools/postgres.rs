@@ -18,6 +18,9 @@ use super::versions::versions;
 /// Where Debian and its kin put each major version. `/usr/bin/psql` there is a Perl program that looks for clusters.
 const DEBIAN_VERSIONS: &str = "/usr/lib/postgresql";
 
+/// Where the server comes from, for people.
+const SOURCE: &str = "downloaded from Maven Central, io.zonky.test.postgres:embedded-postgres-binaries";
+
 /// What the cache entry of the client programs is called; its version is the distribution's business.
 const CLIENT_ENTRY: &str = "postgresql-client";
 
@@ -62,7 +65,7 @@ pub(super) async fn server(workshop: &Workshop, options: &Options) -> Result<Too
         let mode = Permissions::from_mode(0o755);
         fs::set_permissions(&unpacked, mode).map_err(ToolError::file("set the mode of", unpacked))?;
         step.done();
-        Ok(Origin { source: format!("downloaded from {}", zonky::URL), version: version.clone() })
+        Ok(Origin { source: SOURCE.to_owned(), version: version.clone() })
     };
     let entry = workshop.cache.obtain(&server_entry(), &workshop.progress, make).await?;
     Ok(Tool::cached(&entry, "postgresql/bin"))

@@ -74,7 +74,7 @@ impl Tool {
         Self {
             path: entry.directory.join(program),
             env: BTreeMap::new(),
-            version: entry.origin.version.clone(),
+            version: entry.origin.version.trim_start_matches('v').to_owned(),
             source: entry.origin.source.clone(),
             root: Some(entry.directory.clone()),
         }

@@ -26,7 +26,7 @@ pub struct Versions {
     pub kubernetes: Kubernetes,
     /// etcd.
     pub etcd: Pinned,
-    /// SHA-256 of official downloads, by "program version platform".
+    /// SHA-512 or SHA-256 of official downloads, by "archive version platform".
     pub digests: BTreeMap<String, String>,
     /// MinIO.
     pub minio: Pinned,
@@ -114,6 +114,14 @@ mod tests {
         }
         assert_eq!(kubernetes.tag(&kubernetes.default), Ok("v1.34.4"));
         assert_eq!(kubernetes.tag("v1.37"), Ok("v1.37.2"));
+    }
+
+    #[test]
+    fn every_digest_is_a_sha256_or_a_sha512() {
+        for (download, digest) in &versions().digests {
+            let length = hex::decode(digest).map(|digest| digest.len());
+            assert!(matches!(length, Ok(32 | 64)), "{download}: {digest}");
+        }
     }
 
     #[test]
