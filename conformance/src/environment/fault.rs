@@ -31,6 +31,9 @@ pub enum Fault {
         /// Name of the `PerconaPGCluster`.
         cluster: String,
     },
+    /// Percona's CRDs are not installed, and the operator under test was started like that; cleared: they are installed,
+    /// and the operator is *not* started again.
+    PerconaAbsent {},
     /// The S3 endpoint answers 503 to every request for a bucket.
     S3Outage {
         /// The bucket.
@@ -42,6 +45,7 @@ impl Fault {
     /// The least isolation under which nobody else notices the fault.
     pub fn isolation(&self) -> Isolation {
         match self {
+            Self::PerconaAbsent {} => Isolation::Cluster,
             Self::StopOperator {} | Self::StopPercona {} => Isolation::Operator,
             Self::HoldSecret { .. } | Self::HoldReady { .. } | Self::KillPostgres { .. } | Self::S3Outage { .. } => {
                 Isolation::Namespace
