@@ -4,6 +4,7 @@
 
 pub mod controlplane;
 pub mod duration;
+pub mod embedded;
 pub mod engine;
 pub mod environment;
 pub mod hosts;

@@ -1,12 +1,14 @@
 //! Work in progress.
 use std::process::ExitCode;
 
+use conformance::embedded::supervisor;
 use conformance::process::shim;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|command| command == shim::COMMAND) {
-        return shim::main(arguments);
+    match arguments.next() {
+        Some(command) if command == shim::COMMAND => shim::main(arguments),
+        Some(command) if command == supervisor::COMMAND => supervisor::main(arguments),
+        _ => ExitCode::SUCCESS,
     }
-    ExitCode::SUCCESS
 }

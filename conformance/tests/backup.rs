@@ -1,6 +1,6 @@
 //! pgBackRest against real PostgreSQL and both storages.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ impl Fixture {
 
         let template = directory.path().join("template");
         let installation =
-            Installation::prepare(PathBuf::from("/tmp/pg16/bin"), template, directory.path(), &spawner).await.unwrap();
+            Installation::prepare(Path::new("/tmp/pg16"), template, directory.path(), &spawner).await.unwrap();
         let mut options = ServerOptions {
             name: "PostgreSQL of the test".to_owned(),
             installation,

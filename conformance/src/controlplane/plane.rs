@@ -109,7 +109,7 @@ impl ControlPlane {
     }
 
     /// Ends all processes at once: the data is thrown away.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         if let Some(controllers) = &self.controllers {
             controllers.kill().await;
         }

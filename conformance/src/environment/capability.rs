@@ -40,11 +40,43 @@ pub enum Capability {
 pub struct Capabilities {
     /// Absent capabilities and why they are: a sentence that a person can act on.
     pub absent: BTreeMap<Capability, String>,
+    /// Requirements that the implementation under test declares not to meet, and why. A name that ends in `/*` means all
+    /// below.
+    #[serde(default)]
+    pub declined: BTreeMap<String, String>,
 }
 
 impl Capabilities {
     /// Why a scenario that needs `needs` cannot run here; `None` when it can.
     pub fn lacking<'a>(&self, needs: impl IntoIterator<Item = &'a Capability>) -> Option<&str> {
         needs.into_iter().find_map(|need| self.absent.get(need)).map(String::as_str)
+    }
+
+    /// Why a scenario that covers `requirements` cannot be asked of this implementation; `None` when it can.
+    pub fn declines<'a>(&self, requirements: impl IntoIterator<Item = &'a String>) -> Option<&str> {
+        let declined = |requirement: &String| {
+            self.declined.iter().find(|(pattern, _)| match pattern.strip_suffix('*') {
+                Some(prefix) => requirement.starts_with(prefix),
+                None => requirement == *pattern,
+            })
+        };
+        requirements.into_iter().find_map(declined).map(|(_, reason)| reason.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[rstest::rstest]
+    #[case("backup/retention", Some("no backups"))]
+    #[case("gate/secret-absent", Some("no gate"))]
+    #[case("gate/secret-absent-too", None)]
+    #[case("backups", None)]
+    fn declined_requirements_are_matched_whole_or_by_their_area(#[case] covers: &str, #[case] reason: Option<&str>) {
+        let declined = [("backup/*", "no backups"), ("gate/secret-absent", "no gate")];
+        let declined = declined.map(|(name, reason)| (name.to_owned(), reason.to_owned())).into();
+        let capabilities = Capabilities { declined, ..Capabilities::default() };
+        assert_eq!(capabilities.declines([&covers.to_owned()]), reason);
     }
 }

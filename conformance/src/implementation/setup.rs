@@ -82,6 +82,13 @@ impl Prepared {
         self.manifests.install(client, &self.implementation.service_account.namespace).await
     }
 
+    /// The operator's program.
+    pub fn program(&self) -> PathBuf {
+        let values = values(&self.implementation, &self.log_level);
+        let program = self.implementation.start.command.first().map(|word| word.render(&values)).unwrap_or_default();
+        self.implementation.directory.join(program)
+    }
+
     /// Whether the operator is asked to serve a webhook.
     pub fn has_webhook(&self) -> bool {
         self.implementation.webhook.is_some() && self.manifests.has_webhooks()

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use super::procfs::{self, Identity};
 
@@ -81,6 +82,8 @@ impl State {
 pub struct Run {
     directory: PathBuf,
     state: Mutex<State>,
+    /// Told whenever a child has been reaped.
+    forgotten: Notify,
 }
 
 /// Where the runs of this user are: `<tmp>/dittofs-conformance-<uid>`.
@@ -101,7 +104,7 @@ impl Run {
         fs::set_permissions(&directory, mode).map_err(file_error("set the mode of", &directory))?;
         let state = State { run: id, boot_id: procfs::boot_id(), supervisor: Identity::own(), children: Vec::new() };
         write(&directory, &state).map_err(file_error("write the state in", &directory))?;
-        Ok(Self { directory, state: Mutex::new(state) })
+        Ok(Self { directory, state: Mutex::new(state), forgotten: Notify::new() })
     }
 
     /// Eight hexadecimal digits.
@@ -123,8 +126,21 @@ impl Run {
         self.change(|children| children.push(Started { name: name.to_owned(), identity }))
     }
 
+    /// Waits until no child is left. Those whose handle was dropped have been killed, but need a moment to end.
+    pub async fn childless(&self) {
+        loop {
+            let forgotten = self.forgotten.notified();
+            if self.state.lock().unwrap_or_else(PoisonError::into_inner).children.is_empty() {
+                return;
+            }
+            forgotten.await;
+        }
+    }
+
     pub(super) fn forget(&self, identity: Identity) -> io::Result<()> {
-        self.change(|children| children.retain(|child| child.identity != identity))
+        let outcome = self.change(|children| children.retain(|child| child.identity != identity));
+        self.forgotten.notify_waiters();
+        outcome
     }
 
     fn change(&self, edit: impl FnOnce(&mut Vec<Started>)) -> io::Result<()> {

@@ -19,12 +19,9 @@ pub async fn facts(client: &Client, server: &DittoServer) -> kube::Result<Facts>
         Source::External(reference) => facts.secret = secret(client, &namespace, &reference.name).await?,
         Source::Percona => {
             let clusters: Api<PerconaPGCluster> = Api::namespaced(client.clone(), &namespace);
-            facts.cluster = match clusters.get_opt(&names::cluster(&server.name_any())).await {
-                Ok(Some(found)) => whose(server, found),
-                Ok(None) => Cluster::NotFound,
-                Err(error) if is_unserved(&error) => Cluster::NotInstalled,
-                Err(error) => return Err(error),
-            };
+            if let Some(found) = clusters.get_opt(&names::cluster(&server.name_any())).await? {
+                facts.cluster = whose(server, found);
+            }
             complete(client, server, &mut facts).await?;
         }
     }
@@ -52,12 +49,6 @@ async fn complete(client: &Client, server: &DittoServer, facts: &mut Facts) -> k
 
 async fn secret(client: &Client, namespace: &str, name: &str) -> kube::Result<Option<Secret>> {
     Api::namespaced(client.clone(), namespace).get_opt(name).await
-}
-
-/// Whether the API server does not serve the kind (yet): a 404 without a reason, unlike that of a missing object. While its
-/// CRD is being removed, creating is a method that is not allowed.
-pub fn is_unserved(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 405 || (status.code == 404 && status.reason != "NotFound"))
 }
 
 /// Tells whether `server` controls `found`.

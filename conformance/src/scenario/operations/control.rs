@@ -50,10 +50,6 @@ pub struct Admission {
     pub request: AdmissionRequest,
     /// What the answer must be.
     pub expect: AdmissionExpectation,
-    /// Sends the request again until the answer is right or the limit is over: only where the operator learns of a
-    /// change by itself and nothing shows when it has.
-    #[serde(default, skip_serializing_if = "super::is_false")]
-    pub eventually: bool,
     /// What later operations need of `result`; only with `allowed`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<Binding>,

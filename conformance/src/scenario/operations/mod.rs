@@ -149,8 +149,3 @@ impl Action {
         }
     }
 }
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_false(value: &bool) -> bool {
-    !value
-}

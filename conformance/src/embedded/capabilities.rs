@@ -1,0 +1,36 @@
+//! What can be done here, and why the rest cannot.
+
+use std::collections::BTreeMap;
+
+use super::shared::Parts;
+use crate::environment::{Capabilities, Capability};
+use crate::implementation::Implementation;
+
+/// What the doubles do not do, whatever tools there are.
+const NEVER: [(Capability, &str); 3] = [
+    (Capability::AbsoluteMounts, "the embedded environment runs pods as processes: they see no mounts; use kind"),
+    (Capability::ResourceLimits, "the embedded environment enforces no limits; use kind"),
+    (Capability::NetworkPolicy, "the embedded environment has no network of its own; use kind"),
+];
+
+/// The capabilities of an environment made of `parts` for `implementation`.
+pub(super) fn capabilities(parts: &Parts, implementation: &Implementation, webhook: bool) -> Capabilities {
+    let mut absent: BTreeMap<Capability, String> = NEVER.map(|(capability, why)| (capability, why.to_owned())).into();
+    if let Err(reason) = &parts.postgresql {
+        for capability in [Capability::Percona, Capability::Databases, Capability::Backups, Capability::PerconaControl]
+        {
+            absent.insert(capability, reason.clone());
+        }
+    }
+    if let Err(reason) = &parts.clients {
+        absent.insert(Capability::Pods, reason.clone());
+    }
+    if let Err(reason) = &parts.pgbackrest {
+        absent.entry(Capability::Backups).or_insert_with(|| reason.clone());
+    }
+    if !webhook {
+        absent.insert(Capability::Webhook, format!("{} has no webhook, says its file", implementation.name));
+    }
+    let declined = implementation.unsupported.iter().map(|entry| (entry.requirement.clone(), entry.reason.clone()));
+    Capabilities { absent, declined: declined.collect() }
+}

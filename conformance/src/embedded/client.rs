@@ -1,0 +1,181 @@
+//! What the engine knows as an environment.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::process::Child;
+use tokio::sync::Mutex;
+
+use super::connection::Connection;
+use super::protocol::{Granted, Hello, Reply, Request};
+use super::settings::Settings;
+use super::start::{Started, start};
+use super::supervisor::{Charge, Life};
+use crate::environment::{
+    Capabilities, Container, Database, DatabaseRequest, Description, Environment, EnvironmentError, Fault, FaultId,
+    LeaseRequest, OperatorState, Site, Stream,
+};
+use crate::tools::Display;
+use crate::{hosts, redact};
+
+/// How long a supervisor may take to end: longer than it gives itself.
+const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// A running embedded environment.
+pub struct Embedded {
+    socket: PathBuf,
+    hello: Hello,
+    /// The supervisor, when it is ours. Its standard input is open as long as we live.
+    child: Mutex<Option<Child>>,
+}
+
+impl Embedded {
+    /// Starts an environment that ends with this process at the latest.
+    pub async fn start(settings: Settings, display: &Display) -> anyhow::Result<Self> {
+        let Started { socket, child } = start(&Charge { settings, life: Life::Owned }, display).await?;
+        let mut environment = Self::attach(socket).await?;
+        environment.child = Mutex::new(Some(child));
+        Ok(environment)
+    }
+
+    /// The environment behind a socket, which stays when we go.
+    pub(super) async fn attach(socket: PathBuf) -> anyhow::Result<Self> {
+        let (_, hello) = Connection::open(&socket).await?;
+        Ok(Self { socket, hello, child: Mutex::new(None) })
+    }
+
+    pub(super) fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    pub(super) async fn connect(&self) -> anyhow::Result<Connection> {
+        Ok(Connection::open(&self.socket).await?.0)
+    }
+}
+
+fn broken(error: &anyhow::Error) -> EnvironmentError {
+    EnvironmentError::Broken(format!("{error:#}"))
+}
+
+#[async_trait]
+impl Environment for Embedded {
+    fn description(&self) -> &Description {
+        &self.hello.description
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.hello.capabilities
+    }
+
+    async fn lease(&self, request: LeaseRequest) -> Result<Arc<dyn Site>, EnvironmentError> {
+        let connection = self.connect().await.map_err(|error| broken(&error))?;
+        match connection.ask(Request::Lease(request)).await? {
+            Reply::Lease(granted) => {
+                granted.secrets.iter().for_each(|secret| redact::register(secret));
+                let config = config(&granted).await.map_err(|error| broken(&error))?;
+                Ok(Arc::new(EmbeddedSite { connection, config, granted: *granted }))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn close(&self) -> Result<(), EnvironmentError> {
+        let Some(mut child) = self.child.lock().await.take() else { return Ok(()) };
+        // Closed input is the order to end.
+        drop(child.stdin.take());
+        match tokio::time::timeout(END_WITHIN, child.wait()).await {
+            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(Ok(status)) => Err(EnvironmentError::Broken(format!("the supervisor ended with {status}"))),
+            Ok(Err(error)) => Err(EnvironmentError::Broken(format!("waiting for the supervisor: {error}"))),
+            Err(_) => Err(EnvironmentError::Broken(format!(
+                "the supervisor (pid {}) did not end within {} s; run `conformance clean`",
+                child.id().unwrap_or_default(),
+                END_WITHIN.as_secs()
+            ))),
+        }
+    }
+}
+
+async fn config(granted: &Granted) -> anyhow::Result<kube::Config> {
+    let kubeconfig = Kubeconfig::read_from(&granted.kubeconfig)
+        .with_context(|| format!("reading {}", granted.kubeconfig.display()))?;
+    Ok(kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
+}
+
+/// A leased control plane.
+struct EmbeddedSite {
+    connection: Connection,
+    config: kube::Config,
+    granted: Granted,
+}
+
+fn unexpected(reply: &Reply) -> EnvironmentError {
+    EnvironmentError::Broken(format!("the supervisor gave another answer than was asked for: {reply:?}"))
+}
+
+#[async_trait]
+impl Site for EmbeddedSite {
+    fn config(&self) -> kube::Config {
+        self.config.clone()
+    }
+
+    fn bindings(&self) -> &Value {
+        &self.granted.bindings
+    }
+
+    async fn connect(&self, host: &str, port: u16) -> std::io::Result<Box<dyn Stream>> {
+        let address = hosts::lookup(&self.granted.hosts, host)?.ok_or_else(|| {
+            std::io::Error::new(std::io::ErrorKind::NotFound, format!("no Service or pod is known as {host}"))
+        })?;
+        let stream = TcpStream::connect((address, port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
+    }
+
+    async fn inject(&self, namespace: &str, fault: &Fault) -> Result<FaultId, EnvironmentError> {
+        let request = Request::Inject { namespace: namespace.to_owned(), fault: fault.clone() };
+        match self.connection.ask(request).await? {
+            Reply::Fault(id) => Ok(id),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn clear(&self, fault: &FaultId) -> Result<(), EnvironmentError> {
+        match self.connection.ask(Request::Clear(fault.clone())).await? {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn database(&self, namespace: &str, request: &DatabaseRequest) -> Result<Database, EnvironmentError> {
+        let request = Request::Database { namespace: namespace.to_owned(), request: request.clone() };
+        match self.connection.ask(request).await? {
+            Reply::Database(database) => {
+                redact::register(&database.password);
+                redact::register(&database.uri);
+                Ok(*database)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn logs(&self, container: &Container) -> Result<String, EnvironmentError> {
+        match self.connection.ask(Request::Logs(container.clone())).await? {
+            Reply::Logs(text) => Ok(text),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn operator(&self) -> Result<OperatorState, EnvironmentError> {
+        match self.connection.ask(Request::Operator).await? {
+            Reply::Operator(state) => Ok(state),
+            other => Err(unexpected(&other)),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What `conformance env`, `conformance clean` and nextest do.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use super::client::Embedded;
+use super::connection::Connection;
+use super::protocol::{Reply, Request, Usage};
+use super::settings::{Fingerprint, Settings};
+use super::start::{Record, Started, lock, start};
+use super::supervisor::{Charge, Life};
+use crate::environment::{Description, Environment as _};
+use crate::process::{Swept, default_base, sweep};
+use crate::tools::Display;
+
+/// The variable by which nextest names a test run: all its processes have the same value.
+const NEXTEST_RUN: &str = "NEXTEST_RUN_ID";
+
+/// A kept environment.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// What runs.
+    pub description: Description,
+    /// Who uses it.
+    pub usage: Usage,
+    /// The administrator's kubeconfig.
+    pub kubeconfig: PathBuf,
+    /// What differs from what would be started now, in words.
+    pub differences: Vec<String>,
+}
+
+/// Brings a kept environment up, or finds one that fits; it ends when nobody has used it for `idle`.
+///
+/// # Errors
+/// It cannot be started, or one that does not fit is in use.
+pub async fn up(settings: Settings, idle: Duration, display: &Display) -> anyhow::Result<Status> {
+    let environment = connect_or_start(settings.clone(), idle, display).await?;
+    let status = status(&settings).await?;
+    drop(environment);
+    status.context("the environment has ended again")
+}
+
+/// The environment that fits `settings`: one that runs, or a new one. An idle one that does not fit is replaced.
+///
+/// # Errors
+/// It cannot be started, or one that does not fit is in use.
+pub async fn connect_or_start(settings: Settings, idle: Duration, display: &Display) -> anyhow::Result<Embedded> {
+    let _lock = lock(display).await?;
+    if let Some(record) = Record::find()? {
+        let environment = Embedded::attach(record.socket).await?;
+        let differences = differences(&environment, &settings).await?;
+        if differences.is_empty() {
+            return Ok(environment);
+        }
+        let usage = usage(&environment.connect().await?).await?;
+        if !usage.scenarios.is_empty() {
+            bail!(
+                "an environment runs that differs from this one ({}), and is in use by {}; wait, or end it with \
+                 `conformance env down`",
+                differences.join(", "),
+                usage.scenarios.join(", ")
+            );
+        }
+        end(&environment).await?;
+    }
+    let charge = Charge { settings, life: Life::Kept { idle_seconds: idle.as_secs() } };
+    let Started { socket, .. } = start(&charge, display).await?;
+    Embedded::attach(socket).await
+}
+
+/// The kept environment, compared with `settings`; `None` when there is none.
+pub async fn status(settings: &Settings) -> anyhow::Result<Option<Status>> {
+    let Some(record) = Record::find()? else { return Ok(None) };
+    let environment = Embedded::attach(record.socket).await?;
+    Ok(Some(Status {
+        description: environment.description().clone(),
+        usage: usage(&environment.connect().await?).await?,
+        kubeconfig: record.kubeconfig,
+        differences: environment.hello().fingerprint.differences(&Fingerprint::now(settings)),
+    }))
+}
+
+/// Ends the kept environment; `false` when there is none.
+pub async fn down(display: &Display) -> anyhow::Result<bool> {
+    let _lock = lock(display).await?;
+    let Some(record) = Record::find()? else { return Ok(false) };
+    end(&Embedded::attach(record.socket).await?).await?;
+    Ok(true)
+}
+
+/// Removes what dead runs have left.
+pub async fn clean() -> anyhow::Result<Swept> {
+    Ok(tokio::task::spawn_blocking(|| sweep(&default_base())).await??)
+}
+
+/// What differs between a running environment and what would be started now.
+async fn differences(environment: &Embedded, settings: &Settings) -> anyhow::Result<Vec<String>> {
+    let mut differences = environment.hello().fingerprint.differences(&Fingerprint::now(settings));
+    if differences.is_empty() {
+        // Without nextest, every process is a run of its own.
+        let run = std::env::var(NEXTEST_RUN).unwrap_or_else(|_| format!("pid-{}", std::process::id()));
+        let refreshed = environment.connect().await?.ask(Request::Refresh { run }).await?;
+        if let Reply::Refreshed { changed: true } = refreshed {
+            differences.push("the operator".to_owned());
+        }
+    }
+    Ok(differences)
+}
+
+async fn usage(connection: &Connection) -> anyhow::Result<Usage> {
+    match connection.ask(Request::Usage).await? {
+        Reply::Usage(usage) => Ok(usage),
+        other => bail!("the supervisor answered {other:?} when asked who uses it"),
+    }
+}
+
+/// Tells a supervisor to end and waits until it has.
+async fn end(environment: &Embedded) -> anyhow::Result<()> {
+    let connection = environment.connect().await?;
+    let pid = usage(&connection).await?.pid;
+    connection.ask(Request::Shutdown).await?;
+    gone(pid).await
+}
+
+/// Waits until a process has ended.
+async fn gone(pid: u32) -> anyhow::Result<()> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    const WITHIN: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+    let Some(handle) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
+    let Ok(handle) = pidfd_open(handle, PidfdFlags::empty()) else { return Ok(()) };
+    // A pidfd becomes readable when its process ends.
+    let ended =
+        tokio::task::spawn_blocking(move || poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&WITHIN))).await?;
+    if ended? == 0 {
+        bail!("the supervisor (pid {pid}) did not end within {} s; run `conformance clean`", WITHIN.tv_sec);
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! Who may use a control plane now.
+//!
+//! Waiting is first come, first served: a scenario that needs the shared control plane for itself waits for those before
+//! it, and those that come after it wait for it. So nobody starves.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore};
+
+use crate::environment::Isolation;
+
+/// The queues.
+#[derive(Clone, Debug)]
+pub(super) struct Lanes {
+    shared: Arc<RwLock<()>>,
+    own: Arc<Semaphore>,
+}
+
+/// Leave to use a control plane, until it is dropped.
+#[derive(Debug)]
+pub(super) enum Permit {
+    /// The shared one, with others.
+    Shared { _guard: OwnedRwLockReadGuard<()> },
+    /// The shared one, alone.
+    Exclusive { _guard: OwnedRwLockWriteGuard<()> },
+    /// One of its own.
+    Own { _guard: OwnedSemaphorePermit },
+}
+
+impl Lanes {
+    /// `own`: how many control planes beside the shared one there may be at a time.
+    pub fn new(own: usize) -> Self {
+        Self { shared: Arc::default(), own: Arc::new(Semaphore::new(own.max(1))) }
+    }
+
+    /// Waits for leave. Given up by dropping the future.
+    pub async fn enter(&self, isolation: Isolation) -> Permit {
+        match isolation {
+            Isolation::Namespace => Permit::Shared { _guard: Arc::clone(&self.shared).read_owned().await },
+            Isolation::Operator => Permit::Exclusive { _guard: Arc::clone(&self.shared).write_owned().await },
+            Isolation::Cluster => match Arc::clone(&self.own).acquire_owned().await {
+                Ok(guard) => Permit::Own { _guard: guard },
+                // Never closed.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn namespaces_share_and_the_operator_lane_does_not() {
+        let lanes = Lanes::new(1);
+        let first = lanes.enter(Isolation::Namespace).await;
+        let second = lanes.enter(Isolation::Namespace).await;
+        let mut alone = Box::pin(lanes.enter(Isolation::Operator));
+        assert!((&mut alone).now_or_never().is_none());
+        drop((first, second));
+        let alone = alone.await;
+        assert!(lanes.enter(Isolation::Namespace).now_or_never().is_none());
+        drop(alone);
+        lanes.enter(Isolation::Namespace).await;
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_operator_lane_is_not_overtaken() {
+        let lanes = Lanes::new(1);
+        let first = lanes.enter(Isolation::Namespace).await;
+        let mut alone = Box::pin(lanes.enter(Isolation::Operator));
+        assert!((&mut alone).now_or_never().is_none());
+        let mut late = Box::pin(lanes.enter(Isolation::Namespace));
+        assert!((&mut late).now_or_never().is_none(), "it would overtake");
+        drop(first);
+        let alone = alone.now_or_never().expect("its turn");
+        assert!((&mut late).now_or_never().is_none());
+        drop(alone);
+        assert!(late.now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_waiting_blocks_nobody() {
+        let lanes = Lanes::new(1);
+        let _first = lanes.enter(Isolation::Namespace).await;
+        let mut alone = Box::pin(lanes.enter(Isolation::Operator));
+        assert!((&mut alone).now_or_never().is_none());
+        drop(alone);
+        assert!(lanes.enter(Isolation::Namespace).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn control_planes_of_their_own_are_limited_and_wait_for_no_lane() {
+        let lanes = Lanes::new(2);
+        let _alone = lanes.enter(Isolation::Operator).await;
+        let first = lanes.enter(Isolation::Cluster).await;
+        let _second = lanes.enter(Isolation::Cluster).await;
+        assert!(lanes.enter(Isolation::Cluster).now_or_never().is_none());
+        drop(first);
+        assert!(lanes.enter(Isolation::Cluster).now_or_never().is_some());
+    }
+}

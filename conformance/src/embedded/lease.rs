@@ -1,0 +1,187 @@
+//! One lease: the control plane that a scenario uses, and what is undone at its end.
+
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use super::lanes::Permit;
+use super::protocol::Granted;
+use super::stack::Stack;
+use crate::environment::{Database, DatabaseRequest, EnvironmentError, Fault, FaultId, Isolation, LeaseRequest};
+use crate::percona::secret;
+use crate::pki::Authority;
+use crate::postgres::{Server, ServerOptions};
+use crate::redact;
+
+/// What one scenario has.
+pub(super) struct Lease {
+    number: u64,
+    stack: Arc<Stack>,
+    own: bool,
+    bucket: String,
+    faults: Vec<(FaultId, String, Fault)>,
+    databases: Vec<RunningDatabase>,
+    _permit: Permit,
+}
+
+struct RunningDatabase {
+    server: Server,
+    address: SocketAddrV4,
+    names: Vec<String>,
+}
+
+impl Lease {
+    /// A lease of `stack`, which is the scenario's own or the shared one.
+    pub async fn new(number: u64, stack: Arc<Stack>, request: &LeaseRequest, permit: Permit) -> anyhow::Result<Self> {
+        let bucket = format!("conformance-{number}");
+        stack.shared().s3.create_bucket(&bucket).await?;
+        Ok(Self {
+            number,
+            stack,
+            own: request.isolation == Isolation::Cluster,
+            bucket,
+            faults: Vec::new(),
+            databases: Vec::new(),
+            _permit: permit,
+        })
+    }
+
+    pub fn stack(&self) -> &Stack {
+        &self.stack
+    }
+
+    /// What the client needs to know.
+    pub fn granted(&self) -> Granted {
+        let endpoint = self.stack.shared().s3.endpoint();
+        Granted {
+            kubeconfig: self.stack.plane().kubeconfig(),
+            hosts: self.stack.hosts().path().to_owned(),
+            bindings: json!({
+                "s3": {
+                    "endpoint": endpoint.endpoint,
+                    "bucket": self.bucket,
+                    "region": endpoint.region,
+                    "accessKey": endpoint.access_key,
+                    "secretKey": endpoint.secret_key,
+                    "ca": endpoint.ca,
+                },
+            }),
+            secrets: vec![endpoint.secret_key.clone()],
+            audit_log: self.stack.plane().audit_log(),
+        }
+    }
+
+    /// Injects a fault.
+    pub async fn inject(&mut self, namespace: String, fault: Fault) -> Result<FaultId, EnvironmentError> {
+        let id = FaultId(format!("{}-{}", self.number, self.faults.len() + 1));
+        // Noted before it is there: half of a fault is undone too.
+        self.faults.push((id.clone(), namespace.clone(), fault.clone()));
+        self.stack.inject(&namespace, &fault).await?;
+        Ok(id)
+    }
+
+    /// Clears a fault.
+    pub async fn clear(&mut self, id: &FaultId) -> Result<(), EnvironmentError> {
+        let Some(index) = self.faults.iter().position(|(known, ..)| known == id) else {
+            return Err(EnvironmentError::Broken(format!("there is no fault {}, or it was cleared before", id.0)));
+        };
+        let (_, namespace, fault) = self.faults.remove(index);
+        self.stack.clear(&namespace, &fault).await
+    }
+
+    /// Makes a database.
+    pub async fn database(&mut self, namespace: &str, request: &DatabaseRequest) -> Result<Database, EnvironmentError> {
+        match &self.stack.shared().parts.postgresql {
+            Ok(_) => {}
+            Err(reason) => return Err(EnvironmentError::Unsupported(reason.clone())),
+        }
+        let made = self.make_database(namespace, request).await;
+        made.map_err(|error| EnvironmentError::Broken(format!("database {}: {error:#}", request.name)))
+    }
+
+    async fn make_database(&mut self, namespace: &str, request: &DatabaseRequest) -> anyhow::Result<Database> {
+        let shared = self.stack.shared();
+        let installation = shared.parts.postgresql.clone().map_err(anyhow::Error::msg)?;
+        let host = format!("{}.{namespace}.svc", request.name);
+        let names = vec![host.clone(), format!("{host}.cluster.local")];
+        let authority = Authority::create("dittofs-conformance database")?;
+        let address = shared.addresses.take()?;
+        let directory = self.stack.directory().join(format!("database-{}-{}", self.number, self.databases.len() + 1));
+        let options = ServerOptions {
+            name: format!("database {}", request.name),
+            installation,
+            data: directory.join("data"),
+            directory: directory.clone(),
+            address,
+            identity: authority.server(names.clone())?,
+            archive_command: "true".to_owned(),
+            spawner: shared.spawner.clone(),
+        };
+        super::stack::create(&directory)?;
+        let server = options.start().await?;
+        self.stack.hosts().set(names.clone(), (*address.ip()).into())?;
+        let password = secret::generate(secret::PasswordType::Ascii, &mut rand::rng());
+        redact::register(&password);
+        let superuser = server.superuser("postgres").await?;
+        // Names from scenarios are quoted; a generated password holds no quote and no backslash.
+        let (user, dbname) = (quoted(&request.user), quoted(&request.dbname));
+        superuser.query(&format!("CREATE ROLE {user} LOGIN PASSWORD '{password}'")).await?;
+        superuser.query(&format!("CREATE DATABASE {dbname} OWNER {user}")).await?;
+        self.databases.push(RunningDatabase { server, address, names });
+        let uri = secret::uri(&request.user, &password, &host, address.port(), &request.dbname);
+        Ok(Database {
+            host,
+            port: address.port(),
+            user: request.user.clone(),
+            password,
+            dbname: request.dbname.clone(),
+            uri,
+            ca: authority.certificate().to_owned(),
+        })
+    }
+
+    /// Undoes everything: faults in reverse order, databases, the bucket, the control plane if it is the scenario's own.
+    pub async fn end(mut self) {
+        if self.own {
+            // Faults and all go with it.
+            self.stack.stop().await;
+        } else {
+            while let Some((_, namespace, fault)) = self.faults.pop() {
+                if let Err(error) = self.stack.clear(&namespace, &fault).await {
+                    tracing::error!(?fault, %error, "a fault could not be cleared");
+                }
+            }
+        }
+        for database in self.databases.drain(..) {
+            database.server.stop().await;
+            self.stack.shared().addresses.give_back(*database.address.ip());
+            if let Err(error) = self.stack.hosts().remove(database.names.iter().map(String::as_str)) {
+                tracing::warn!(%error, "the hosts file could not be written");
+            }
+        }
+        if let Err(error) = self.stack.shared().s3.remove_bucket(&self.bucket).await {
+            tracing::warn!(bucket = self.bucket, %error, "a bucket could not be removed");
+        }
+        if self.own
+            && let Err(error) = std::fs::remove_dir_all(self.stack.directory())
+                .with_context(|| format!("removing {}", self.stack.directory().display()))
+        {
+            tracing::warn!("{error:#}");
+        }
+    }
+}
+
+/// An identifier in SQL.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn identifiers_cannot_break_out() {
+        assert_eq!(super::quoted(r#"a"; drop"#), r#""a""; drop""#);
+    }
+}

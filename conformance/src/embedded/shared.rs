@@ -1,0 +1,164 @@
+//! What all control planes of one supervisor share.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::settings::{Settings, Storage};
+use crate::controlplane::{self, Binaries, ControlPlane, CustomResources};
+use crate::implementation::{Implementation, Prepared};
+use crate::postgres::{Addresses, Installation};
+use crate::process::{Account, Spawner};
+use crate::s3;
+use crate::tools::{self, Cache, Clients, Needs, Progress, Tool, Workshop};
+
+/// The programs. An error is the reason why one cannot be had.
+pub(super) struct Parts {
+    binaries: Binaries,
+    cache: PathBuf,
+    pub postgresql: Result<Installation, String>,
+    pub clients: Result<Clients, String>,
+    pub pgbackrest: Result<Tool, String>,
+    minio: Result<Tool, String>,
+}
+
+/// Everything that is made once.
+pub(super) struct Shared {
+    pub spawner: Spawner,
+    pub settings: Settings,
+    pub parts: Arc<Parts>,
+    pub prepared: Arc<Prepared>,
+    pub s3: s3::Server,
+    pub addresses: Addresses,
+    /// Percona's CRDs.
+    pub percona: CustomResources,
+}
+
+impl Parts {
+    /// Finds, fetches or builds the programs.
+    pub async fn prepare(settings: &Settings, spawner: &Spawner, progress: Progress) -> anyhow::Result<Self> {
+        let cache = Cache::open(Cache::default_root()?)?;
+        let root = cache.root().to_owned();
+        let workshop = Workshop { cache, spawner: spawner.clone(), progress };
+        let needs = Needs { postgresql: true, backups: true, minio: settings.storage == Storage::Minio };
+        let toolbox = tools::prepare(&workshop, &settings.tools, needs).await?;
+        let run = spawner.run().directory();
+        let reachable = |tool: Tool| match Account::nobody_if_root() {
+            Some(_) => tools::accessible(&tool, &run.join("tools")),
+            None => Ok(tool),
+        };
+        let postgresql = match toolbox.postgresql {
+            Ok(tool) => {
+                let template = root.join(format!("initdb-{}", tool.version));
+                let programs = reachable(tool)?.path;
+                let directory = programs.parent().context("PostgreSQL's programs are in no directory")?;
+                Ok(Installation::prepare(directory, template, run, spawner).await?)
+            }
+            Err(reason) => Err(reason),
+        };
+        Ok(Self {
+            binaries: Binaries {
+                etcd: toolbox.control_plane.etcd.path,
+                kube_apiserver: toolbox.control_plane.apiserver.path,
+                kube_controller_manager: toolbox.control_plane.controller_manager.path,
+            },
+            cache: root,
+            postgresql,
+            clients: toolbox.clients,
+            pgbackrest: toolbox.pgbackrest.map(reachable).map_or_else(|reason| Ok(Err(reason)), |tool| tool.map(Ok))?,
+            minio: toolbox.minio,
+        })
+    }
+
+    /// Starts a control plane with these CRDs in `directory`.
+    pub async fn control_plane(
+        &self,
+        spawner: &Spawner,
+        crds: &CustomResources,
+        directory: &Path,
+    ) -> anyhow::Result<ControlPlane> {
+        ControlPlane::start(controlplane::Options {
+            binaries: self.binaries.clone(),
+            directory: directory.to_owned(),
+            spawner: spawner.clone(),
+            crds: crds.clone(),
+            cache: self.cache.join("control-planes"),
+        })
+        .await
+    }
+
+    /// Starts the object storage.
+    async fn s3(&self, storage: Storage, spawner: &Spawner) -> anyhow::Result<s3::Server> {
+        let minio = match storage {
+            Storage::Memory => None,
+            Storage::Minio => Some(s3::Minio {
+                program: self.minio.as_ref().map_err(|reason| anyhow::anyhow!("MinIO: {reason}"))?.path.clone(),
+                directory: spawner.run().directory().join("minio"),
+                spawner: spawner.clone(),
+            }),
+        };
+        Ok(s3::Server::start(s3::Options { minio, ..s3::Options::default() }).await?)
+    }
+}
+
+impl Shared {
+    /// Prepares everything, and starts the first control plane meanwhile, in `directory`.
+    pub async fn prepare(
+        settings: Settings,
+        spawner: Spawner,
+        progress: Progress,
+        directory: &Path,
+    ) -> anyhow::Result<(Self, ControlPlane)> {
+        let implementation = Implementation::load(&settings.implementation)?;
+        let percona = percona_crds(&settings)?;
+        let (parts, prepared) = tokio::try_join!(
+            async {
+                let parts = Parts::prepare(&settings, &spawner, progress.clone()).await?;
+                let plane = parts.control_plane(&spawner, &percona, directory).await?;
+                anyhow::Ok((parts, plane))
+            },
+            build(&settings, implementation, &spawner, &progress),
+        )?;
+        let (parts, plane) = parts;
+        let s3 = parts.s3(settings.storage, &spawner).await?;
+        let shared = Self {
+            spawner,
+            settings,
+            parts: Arc::new(parts),
+            prepared: Arc::new(prepared),
+            s3,
+            addresses: Addresses::default(),
+            percona,
+        };
+        Ok((shared, plane))
+    }
+
+    /// Builds the operator again, with what has changed since.
+    pub async fn rebuild(&self) -> anyhow::Result<()> {
+        let implementation = self.prepared.implementation().clone();
+        build(&self.settings, implementation, &self.spawner, &Progress::silent()).await.map(drop)
+    }
+}
+
+async fn build(
+    settings: &Settings,
+    implementation: Implementation,
+    spawner: &Spawner,
+    progress: &Progress,
+) -> anyhow::Result<Prepared> {
+    let step = progress.begin(format!("building {}", implementation.name), Some("some minutes the first time"));
+    let log = spawner.run().directory().join("build.log");
+    let prepared = Prepared::prepare(implementation, spawner, &log, settings.log_level.clone()).await?;
+    step.done();
+    Ok(prepared)
+}
+
+fn percona_crds(settings: &Settings) -> anyhow::Result<CustomResources> {
+    match &settings.percona_crds {
+        Some(path) => CustomResources::default()
+            .path(path)
+            .with_context(|| format!("reading Percona's CRDs from {}", path.display())),
+        None => Ok(CustomResources::default()),
+    }
+}
