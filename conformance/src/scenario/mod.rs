@@ -3,6 +3,8 @@
 //! Language layer: base only. Nothing here talks to a cluster, waits, or knows an environment beyond its plain types.
 
 pub mod diagnostic;
+#[cfg(test)]
+mod documentation;
 pub mod expression;
 pub mod glob;
 mod lint;
