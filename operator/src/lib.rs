@@ -9,4 +9,6 @@ pub mod manifests;
 pub mod reconcile;
 pub mod run;
 pub mod serve;
+#[cfg(test)]
+mod testing;
 pub mod webhook;

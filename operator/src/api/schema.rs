@@ -32,6 +32,7 @@ pub(super) fn resource_list(_: &mut SchemaGenerator) -> Schema {
         "maxProperties": 16,
         "additionalProperties": {
             "x-kubernetes-int-or-string": true,
+            "maxLength": 32,
             "pattern": QUANTITY,
         },
     })

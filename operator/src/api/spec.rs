@@ -47,7 +47,12 @@ fn default_port() -> i32 {
 }
 
 /// CPU and memory of the server's container.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[x_kube(
+    validation = Rule::new("!has(self.requests) || !has(self.limits) || self.requests.all(name, !(name in self.limits) || \
+        quantity(string(self.requests[name])).compareTo(quantity(string(self.limits[name]))) <= 0)")
+        .message("a request must not be more than its limit"),
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
     /// What the container may use at most.

@@ -151,8 +151,9 @@ async fn reconcile(cached: &DittoServer, context: &Context) -> Result<(), Error>
 /// A cluster that the status names was there before.
 async fn report_recreated(context: &Context, server: &DittoServer) {
     let Some(name) = server.status.as_ref().and_then(|status| status.percona_cluster_name.as_ref()) else { return };
-    let note =
-        format!("PerconaPGCluster {name} was gone and is created again; Percona kept its volumes, so the data returns");
+    let note = format!(
+        "PerconaPGCluster {name} was gone and is created again; unless its volumes were deleted too, the data returns with them"
+    );
     let notice = Notice { warning: true, reason: "PerconaPGClusterRecreated", note };
     events::publish(&context.client, &context.instance, server, &notice).await;
 }

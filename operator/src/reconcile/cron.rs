@@ -33,7 +33,7 @@ pub fn check(expression: &str) -> Result<(), String> {
         .build()
         .parse(expression)
         .map(drop)
-        .map_err(|error| error.to_string())
+        .map_err(|error| format!("is no cron expression ({error})"))
 }
 
 #[cfg(test)]

@@ -19,9 +19,12 @@ pub async fn facts(client: &Client, server: &DittoServer) -> kube::Result<Facts>
         Source::External(reference) => facts.secret = secret(client, &namespace, &reference.name).await?,
         Source::Percona => {
             let clusters: Api<PerconaPGCluster> = Api::namespaced(client.clone(), &namespace);
-            if let Some(found) = clusters.get_opt(&names::cluster(&server.name_any())).await? {
-                facts.cluster = whose(server, found);
-            }
+            facts.cluster = match clusters.get_opt(&names::cluster(&server.name_any())).await {
+                Ok(Some(found)) => whose(server, found),
+                Ok(None) => Cluster::NotFound,
+                Err(error) if is_unserved(&error) => Cluster::NotInstalled,
+                Err(error) => return Err(error),
+            };
             complete(client, server, &mut facts).await?;
         }
     }
@@ -49,6 +52,14 @@ async fn complete(client: &Client, server: &DittoServer, facts: &mut Facts) -> k
 
 async fn secret(client: &Client, namespace: &str, name: &str) -> kube::Result<Option<Secret>> {
     Api::namespaced(client.clone(), namespace).get_opt(name).await
+}
+
+/// Whether the API server does not serve the kind, or not any more.
+pub fn is_unserved(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    // A missing object gives a 404 with a reason, a missing kind one without.
+    let missing = status.code == 404 && status.reason != "NotFound";
+    missing || (status.code == 403 && status.message.contains("custom resource definition is terminating"))
 }
 
 /// Tells whether `server` controls `found`.

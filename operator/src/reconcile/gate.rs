@@ -157,3 +157,119 @@ fn value<'a>(secret: &'a Secret, key: &str) -> Option<&'a [u8]> {
     let bytes = &secret.data.as_ref()?.get(key)?.0;
     (!bytes.is_empty()).then_some(bytes.as_slice())
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::testing::{CREDENTIALS, cluster, secret, server};
+
+    const PERCONA: &str = "percona: {enabled: true}";
+    const EXTERNAL: &str = "database: {type: postgres, postgresSecretRef: {name: db, key: url}}";
+    const READY: &str = "status: {state: ready}";
+
+    fn ours(rest: &str) -> Cluster {
+        Cluster::Ours(Box::new(cluster(rest)))
+    }
+
+    fn without(key: &str) -> Option<Secret> {
+        Some(secret(&CREDENTIALS.into_iter().filter(|(name, _)| *name != key).collect::<Vec<_>>()))
+    }
+
+    fn with(key: &str, value: &str) -> Option<Secret> {
+        let replaced = |(name, old)| if name == key { (name, value) } else { (name, old) };
+        Some(secret(&CREDENTIALS.map(replaced)))
+    }
+
+    fn verdict(spec: &str, cluster: Cluster, secret: Option<Secret>) -> Verdict {
+        judge(&server(spec), &Facts { cluster, secret, backup_secret_missing: false })
+    }
+
+    #[rstest]
+    #[case::no_crd(Cluster::NotInstalled, None, "PerconaPGClusterNotFound", "is not installed: install Percona")]
+    #[case::no_cluster(Cluster::NotFound, None, "PerconaPGClusterNotFound", "demo-postgres does not exist")]
+    #[case::foreign(Cluster::Foreign("belongs to Helm x".into()), None, "ClusterNotOurs", "belongs to Helm x")]
+    #[case::no_status(ours(""), without(""), "WaitingForPostgreSQL", "has no state yet")]
+    #[case::empty_state(ours("status: {state: ''}"), without(""), "WaitingForPostgreSQL", "has no state yet")]
+    #[case::initializing(ours("status: {state: initializing}"), without(""), "WaitingForPostgreSQL", "is initializing")]
+    #[case::paused(ours("status: {state: paused}"), without(""), "WaitingForPostgreSQL", "is paused")]
+    #[case::unknown(ours("status: {state: new-word}"), without(""), "WaitingForPostgreSQL", "is new-word")]
+    #[case::no_secret(ours(READY), None, "WaitingForCredentials", "demo-postgres-pguser-dittofs does not exist")]
+    #[case::no_uri(ours(READY), without("uri"), "WaitingForCredentials", "lacks uri")]
+    #[case::no_password(ours(READY), without("password"), "WaitingForCredentials", "lacks password")]
+    #[case::empty_password(ours(READY), with("password", ""), "WaitingForCredentials", "lacks password")]
+    #[case::no_keys(
+        ours(READY),
+        Some(Secret::default()),
+        "WaitingForCredentials",
+        "host, port, user, password, dbname, uri"
+    )]
+    fn the_gate_stays_closed(
+        #[case] cluster: Cluster,
+        #[case] secret: Option<Secret>,
+        #[case] reason: &str,
+        #[case] message: &str,
+    ) {
+        let verdict = verdict(PERCONA, cluster, secret);
+        assert!(!verdict.ready);
+        assert_eq!(verdict.reason, reason);
+        assert!(verdict.message.contains(message), "{}", verdict.message);
+        assert_eq!(verdict.digest, None);
+    }
+
+    #[rstest]
+    #[case::all(without(""))]
+    #[case::no_verifier(without("verifier"))]
+    fn the_gate_opens_with_six_keys(#[case] secret: Option<Secret>) {
+        let verdict = verdict(PERCONA, ours(READY), secret);
+        assert_eq!((verdict.ready, verdict.reason), (true, "PostgreSQLReady"));
+        assert!(!verdict.message.contains("hunter2"), "{}", verdict.message);
+        assert!(verdict.digest.is_some());
+    }
+
+    #[rstest]
+    #[case::password("password", true)]
+    #[case::host("host", true)]
+    #[case::verifier("verifier", false)]
+    fn only_the_six_values_change_the_digest(#[case] key: &str, #[case] changes: bool) {
+        let before = verdict(PERCONA, ours(READY), without("")).digest;
+        let after = verdict(PERCONA, ours(READY), with(key, "other")).digest;
+        assert_eq!(before != after, changes);
+    }
+
+    #[test]
+    fn a_cluster_that_is_being_deleted_is_not_ready() {
+        let mut dying = cluster(READY);
+        dying.metadata.deletion_timestamp = Some(serde_json::from_str("\"2026-11-24T08:00:00Z\"").unwrap());
+        let verdict = verdict(PERCONA, Cluster::Ours(Box::new(dying)), without(""));
+        assert_eq!((verdict.ready, verdict.reason), (false, "WaitingForPostgreSQL"));
+    }
+
+    #[rstest]
+    #[case::no_secret(None, false, "ExternalSecretMissing")]
+    #[case::no_key(Some(secret(&[("uri", "x")])), false, "ExternalSecretMissing")]
+    #[case::empty(Some(secret(&[("url", "")])), false, "ExternalSecretMissing")]
+    #[case::there(Some(secret(&[("url", "postgresql://x")])), true, "ExternalDatabase")]
+    fn an_external_database_needs_its_key(#[case] secret: Option<Secret>, #[case] ready: bool, #[case] reason: &str) {
+        let verdict = verdict(EXTERNAL, Cluster::NotFound, secret);
+        assert_eq!((verdict.ready, verdict.reason), (ready, reason));
+        assert_eq!(verdict.digest.is_some(), ready);
+    }
+
+    #[rstest]
+    #[case::nothing("", "sqlite")]
+    #[case::external(EXTERNAL, "external")]
+    #[case::reference_alone("database: {postgresSecretRef: {name: db, key: url}}", "external")]
+    #[case::percona(PERCONA, "percona")]
+    #[case::both(&format!("{EXTERNAL}\n{PERCONA}"), "percona")]
+    #[case::percona_off(&format!("{EXTERNAL}\npercona: {{enabled: false}}"), "external")]
+    fn percona_wins(#[case] spec: &str, #[case] expected: &str) {
+        let source = match Source::of(&server(spec)) {
+            Source::Percona => "percona",
+            Source::External(_) => "external",
+            Source::Sqlite => "sqlite",
+        };
+        assert_eq!(source, expected);
+    }
+}

@@ -31,3 +31,51 @@ fn describe(pod: &str, last: &ContainerStateTerminated) -> String {
         None => format!("init container {init} of pod {pod} ended with exit code {}: see its log", last.exit_code),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(init: Value) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": { "name": "demo-0" },
+            "status": { "initContainerStatuses": [init] },
+        }))
+        .unwrap()
+    }
+
+    fn status(name: &str, state: Value, last: Value) -> Value {
+        json!({
+            "name": name, "image": "x", "imageID": "x", "ready": false, "restartCount": 1,
+            "state": state, "lastState": last,
+        })
+    }
+
+    fn ended(code: i32, message: Option<&str>) -> Value {
+        json!({ "terminated": { "exitCode": code, "message": message } })
+    }
+
+    #[rstest]
+    #[case::runs_first(names::INIT_CONTAINER, json!({"running": {}}), json!({}), None)]
+    #[case::succeeded(names::INIT_CONTAINER, ended(0, None), ended(1, Some("x")), None)]
+    #[case::other_container("migrate", ended(1, Some("x")), json!({}), None)]
+    #[case::failed(names::INIT_CONTAINER, ended(1, Some("a\ngave up\n\n")), json!({}), Some("gave up"))]
+    #[case::backs_off(names::INIT_CONTAINER, json!({"waiting": {}}), ended(1, Some("gave up")), Some("gave up"))]
+    #[case::runs_again(names::INIT_CONTAINER, json!({"running": {}}), ended(1, Some("gave up")), Some("gave up"))]
+    #[case::says_nothing(names::INIT_CONTAINER, ended(137, None), json!({}), Some("exit code 137"))]
+    fn a_wait_that_gave_up_stays_until_one_succeeds(
+        #[case] name: &str,
+        #[case] state: Value,
+        #[case] last: Value,
+        #[case] expected: Option<&str>,
+    ) {
+        let said = gave_up(&pod(status(name, state, last)));
+        match expected {
+            Some(words) => assert!(said.as_ref().is_some_and(|said| said.contains(words)), "{said:?}"),
+            None => assert_eq!(said, None),
+        }
+    }
+}

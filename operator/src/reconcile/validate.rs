@@ -24,23 +24,8 @@ impl fmt::Display for FieldError {
 
 /// Errors in `spec`, none when it can be built.
 pub fn validate(spec: &DittoServerSpec) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    if let Some(resources) = &spec.resources {
-        for (name, request) in &resources.requests {
-            if let Some(limit) = resources.limits.get(name)
-                && let (Some(wanted), Some(most)) = (amount(&request.0), amount(&limit.0))
-                && wanted > most
-            {
-                errors.push(FieldError {
-                    path: "spec.resources.requests",
-                    message: format!("{name} {} is more than the limit {}", request.0, limit.0),
-                });
-            }
-        }
-    }
     let enabled = spec.percona.as_ref().filter(|percona| percona.enabled);
-    errors.extend(enabled.into_iter().flat_map(backup));
-    errors
+    enabled.into_iter().flat_map(backup).collect()
 }
 
 fn backup(percona: &Percona) -> Vec<FieldError> {
@@ -74,29 +59,40 @@ fn backup(percona: &Percona) -> Vec<FieldError> {
     errors
 }
 
-/// A quantity as a number, good enough to compare two of them.
-fn amount(quantity: &str) -> Option<f64> {
-    let digits = quantity.find(|c: char| !c.is_ascii_digit() && !".+-".contains(c)).unwrap_or(quantity.len());
-    let (number, suffix) = quantity.split_at(digits);
-    let number: f64 = number.parse().ok()?;
-    let factor = match suffix {
-        "" => 1.0,
-        "n" => 1e-9,
-        "u" => 1e-6,
-        "m" => 1e-3,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "T" => 1e12,
-        "P" => 1e15,
-        "E" => 1e18,
-        "Ki" => 1024.0,
-        "Mi" => 1024f64.powi(2),
-        "Gi" => 1024f64.powi(3),
-        "Ti" => 1024f64.powi(4),
-        "Pi" => 1024f64.powi(5),
-        "Ei" => 1024f64.powi(6),
-        exponent => 10f64.powi(exponent.strip_prefix(['e', 'E'])?.parse().ok()?),
-    };
-    Some(number * factor)
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::validate;
+    use crate::testing::{BACKED_UP, server};
+
+    #[rstest]
+    #[case::fine("", &[])]
+    #[case::cron("fullSchedule: 61 * * * *", &["spec.percona.backup.fullSchedule"])]
+    #[case::both("fullSchedule: daily\n    incrSchedule: '@every 1h'", &["spec.percona.backup.fullSchedule", "spec.percona.backup.incrSchedule"])]
+    #[case::ca_without_use("verifyTLS: false\n    caSecretRef: {name: a, key: b}", &["spec.percona.backup.caSecretRef"])]
+    fn names_the_field(#[case] more: &str, #[case] paths: &[&str]) {
+        let errors = validate(&server(&format!("{BACKED_UP}\n    {more}")).spec);
+        assert_eq!(errors.iter().map(|error| error.path).collect::<Vec<_>>(), paths, "{errors:?}");
+    }
+
+    #[rstest]
+    #[case("minio:9000", true)]
+    #[case("s3.amazonaws.com", true)]
+    #[case("[::1]:9000", true)]
+    #[case("[::1]", true)]
+    #[case("minio:", false)]
+    #[case("minio:0", false)]
+    #[case("minio:99999", false)]
+    fn an_endpoint_has_a_port_or_none(#[case] endpoint: &str, #[case] fine: bool) {
+        let spec = BACKED_UP.replace("minio.minio.svc:9000", &format!("{endpoint:?}"));
+        assert_eq!(validate(&server(&spec).spec).is_empty(), fine);
+    }
+
+    #[test]
+    fn what_is_off_is_not_judged() {
+        let spec = format!("{BACKED_UP}\n    fullSchedule: never")
+            .replace("percona:\n  enabled: true", "percona:\n  enabled: false");
+        assert_eq!(validate(&server(&spec).spec), []);
+    }
 }

@@ -117,3 +117,77 @@ fn postgres_image(version: i32) -> String {
     };
     format!("docker.io/percona/percona-distribution-postgresql:{tag}")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::testing::{BACKED_UP, server};
+
+    fn built(spec: &str) -> PerconaPGCluster {
+        let server = server(spec);
+        cluster(&server, server.spec.percona.as_ref().unwrap())
+    }
+
+    #[test]
+    fn a_cluster_without_backups() {
+        insta::assert_yaml_snapshot!(built("percona: {enabled: true}"));
+    }
+
+    #[test]
+    fn a_cluster_with_everything() {
+        let spec = format!(
+            "{}\n    verifyTLS: true\n    caSecretRef: {{name: s3-ca, key: ca.crt}}\n    retentionDays: 30\n  \
+             replicas: 3\n  storageClassName: fast\n  postgresVersion: 17\n  databaseName: my_db",
+            BACKED_UP
+        );
+        insta::assert_yaml_snapshot!(built(&spec));
+    }
+
+    #[test]
+    fn backups_that_are_off_leave_no_trace() {
+        let spec = BACKED_UP.replace("backup:\n    enabled: true", "backup:\n    enabled: false");
+        assert_eq!(built(&spec).spec.backups, Backups { enabled: Some(false), pgbackrest: None });
+    }
+
+    /// The real CRD is not part of this repository; where it lies is said by `PERCONA_CRDS`.
+    #[test]
+    fn percona_declares_every_field_that_is_sent() {
+        let folder = std::env::var("PERCONA_CRDS").unwrap_or_else(|_| "/work/shared/percona/crds".to_owned());
+        let file = Path::new(&folder).join(format!("{}.yaml", names::PERCONA_CRD));
+        if !file.exists() {
+            eprintln!("skipped: {} does not exist; PERCONA_CRDS names the folder of Percona's CRDs", file.display());
+            return;
+        }
+        let crd: Value = serde_yaml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let with_ca = format!("{BACKED_UP}\n    caSecretRef: {{name: s3-ca, key: ca.crt}}");
+        for spec in ["percona: {enabled: true}", with_ca.as_str()] {
+            let sent = serde_json::to_value(built(spec).spec).unwrap();
+            assert_eq!(undeclared("spec", &sent, schema), Vec::<String>::new());
+            for required in schema["required"].as_array().unwrap() {
+                assert!(sent.get(required.as_str().unwrap()).is_some(), "{required} is required");
+            }
+        }
+    }
+
+    fn undeclared(path: &str, value: &Value, schema: &Value) -> Vec<String> {
+        match value {
+            Value::Object(fields) if schema.get("properties").is_some() => fields
+                .iter()
+                .flat_map(|(key, value)| match schema["properties"].get(key) {
+                    Some(schema) => undeclared(&format!("{path}.{key}"), value, schema),
+                    None => vec![format!("{path}.{key}")],
+                })
+                .collect(),
+            Value::Object(fields) if schema.get("additionalProperties").is_none() => {
+                fields.keys().map(|key| format!("{path}.{key}")).collect()
+            }
+            Value::Array(items) => items.iter().flat_map(|item| undeclared(path, item, &schema["items"])).collect(),
+            _ => Vec::new(),
+        }
+    }
+}

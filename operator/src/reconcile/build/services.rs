@@ -40,3 +40,14 @@ fn service(server: &DittoServer, name: String, spec: ServiceSpec) -> Service {
         ..Service::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::server;
+
+    #[test]
+    fn both_services() {
+        let server = server("controlPlane: {port: 9000}");
+        insta::assert_yaml_snapshot!((super::headless(&server), super::api(&server)));
+    }
+}

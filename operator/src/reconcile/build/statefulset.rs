@@ -221,3 +221,66 @@ fn claims(server: &DittoServer) -> Vec<PersistentVolumeClaim> {
     let metadata = Some(claim("metadata", &storage.metadata_size));
     metadata.into_iter().chain(storage.content_size.iter().map(|size| claim("content", size))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::testing::server;
+
+    fn options() -> PodOptions {
+        PodOptions { init_image: "postgres:16-alpine".to_owned(), database_wait: Duration::from_mins(5) }
+    }
+
+    fn built(spec: &str, digest: Option<&str>) -> StatefulSet {
+        let mut built = statefulset(&server(spec), &options(), digest);
+        // The script has snapshots of its own.
+        let pod = built.spec.as_mut().unwrap().template.spec.as_mut().unwrap();
+        for container in pod.init_containers.iter_mut().flatten() {
+            container.command.as_mut().unwrap()[2] = "(script)".to_owned();
+        }
+        built
+    }
+
+    #[test]
+    fn a_server_on_percona() {
+        insta::assert_yaml_snapshot!(built("percona: {enabled: true}", Some("abc")));
+    }
+
+    #[test]
+    fn a_server_with_everything() {
+        let spec = "image: dittofs:2\nreplicas: 0\ncontrolPlane: {port: 9000}\n\
+                    resources: {limits: {cpu: 2, memory: 1Gi}, requests: {cpu: 500m}}\n\
+                    database: {type: postgres, postgresSecretRef: {name: db, key: url}}";
+        let mut server = server(spec);
+        server.spec.storage.content_size = Some("5Gi".to_owned());
+        server.spec.storage.storage_class_name = Some("fast".to_owned());
+        let built = statefulset(&server, &options(), Some("abc"));
+        insta::assert_yaml_snapshot!(built, { ".spec.template.spec.initContainers[].command[2]" => "(script)" });
+    }
+
+    #[test]
+    fn a_server_on_sqlite_waits_for_nothing() {
+        let pod = built("", None).spec.unwrap().template;
+        assert_eq!(pod.metadata.unwrap().annotations, None);
+        let pod = pod.spec.unwrap();
+        assert_eq!(pod.init_containers, None);
+        insta::assert_yaml_snapshot!(pod.containers[0].env);
+    }
+
+    #[rstest]
+    #[case("percona: {enabled: true}")]
+    #[case("database: {postgresSecretRef: {name: db, key: url}}")]
+    fn no_credential_is_optional(#[case] spec: &str) {
+        let text = serde_json::to_string(&built(spec, Some("abc"))).unwrap();
+        assert!(text.contains("secretKeyRef"));
+        assert!(!text.contains("optional"));
+    }
+
+    #[test]
+    fn percona_hides_the_other_database() {
+        let both = "percona: {enabled: true}\ndatabase: {postgresSecretRef: {name: db, key: url}}";
+        assert_eq!(built(both, Some("abc")), built("percona: {enabled: true}", Some("abc")));
+    }
+}
