@@ -9,6 +9,7 @@ mod child;
 mod launch;
 mod procfs;
 mod run;
+mod shared_memory;
 pub mod shim;
 mod spawner;
 mod sweep;

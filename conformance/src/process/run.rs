@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::procfs::{self, Identity};
+use super::shared_memory;
 
 const STATE_FILE: &str = "state.json";
 const LOCK_FILE: &str = "lock";
@@ -117,8 +118,12 @@ impl Run {
         &self.directory
     }
 
-    /// Removes the directory and all that is in it. Every child must have ended.
+    /// Removes the directory and all that is in it, and the shared memory of PostgreSQL servers that were killed in it.
+    /// Every child must have ended.
     pub fn remove(&self) -> Result<(), RunError> {
+        for left in shared_memory::remove(&self.directory).left {
+            tracing::warn!("{left}");
+        }
         remove_tree(&self.directory).map_err(file_error("remove", &self.directory))
     }
 

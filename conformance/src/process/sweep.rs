@@ -7,8 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -17,6 +16,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::RUN_VARIABLE;
 use super::procfs::{self, Identity};
 use super::run::{self, Found, RunError};
+use super::shared_memory;
 
 /// How long killed processes have to disappear. The kernel needs milliseconds, unless one hangs in a dead file system.
 const DISAPPEAR: Duration = Duration::from_secs(10);
@@ -79,7 +79,9 @@ pub fn sweep(base: &Path) -> Result<Swept, RunError> {
     }
     kill_all(&dead, &mut swept);
     for run in dead {
-        remove_shared_memory(&run.directory, &mut swept);
+        let memory = shared_memory::remove(&run.directory);
+        swept.shared_memory.extend(memory.removed);
+        swept.left.extend(memory.left);
         match run::remove_tree(&run.directory) {
             Ok(()) => swept.runs.push(run.id().to_owned()),
             Err(error) => swept.left.push(format!("{}: {error}; remove it by hand", run.directory.display())),
@@ -167,84 +169,9 @@ fn gone(handle: &OwnedFd, deadline: Instant) -> bool {
     }
 }
 
-/// PostgreSQL keeps one small segment of System V shared memory per data directory; after a SIGKILL it stays.
-fn remove_shared_memory(directory: &Path, swept: &mut Swept) {
-    let table = fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
-    for file in files_named(directory, "postmaster.pid") {
-        let Some(segment) = fs::read_to_string(file).ok().as_deref().and_then(segment_of) else { continue };
-        if !is_unused(&table, segment) {
-            continue;
-        }
-        let id = segment.id.to_string();
-        match Command::new("ipcrm").args(["-m", &id]).output() {
-            Ok(output) if output.status.success() => swept.shared_memory.push(segment.id),
-            Ok(_) | Err(_) => swept.left.push(format!("shared memory of a killed PostgreSQL; run `ipcrm -m {id}`")),
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Segment {
-    key: u32,
-    id: u32,
-}
-
-/// Line 7 of `postmaster.pid` holds key and id of the segment (`src/include/utils/pidfile.h`).
-fn segment_of(pid_file: &str) -> Option<Segment> {
-    let mut words = pid_file.lines().nth(6)?.split_ascii_whitespace();
-    Some(Segment { key: words.next()?.parse().ok()?, id: words.next()?.parse().ok()? })
-}
-
-/// Whether the kernel's table has that very segment, with nobody attached. Its columns begin with key and shmid, the
-/// seventh is nattch; keys are printed signed.
-fn is_unused(table: &str, segment: Segment) -> bool {
-    table.lines().skip(1).any(|line| {
-        let columns: Vec<&str> = line.split_ascii_whitespace().collect();
-        let [key, id, _, _, _, _, attached, ..] = columns.as_slice() else { return false };
-        key.parse::<i32>().map(i32::cast_unsigned) == Ok(segment.key)
-            && id.parse() == Ok(segment.id)
-            && *attached == "0"
-    })
-}
-
-fn files_named(directory: &Path, name: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut open = vec![directory.to_owned()];
-    while let Some(directory) = open.pop() {
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if is_directory {
-                open.push(entry.path());
-            } else if entry.file_name() == name {
-                found.push(entry.path());
-            }
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const TABLE: &str = "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap
-   3344882          5   600                    56 20001 20002      0 65534 65534 65534 65534 1795507248 1795507249 1795507247                  4096                     0
--1094795586          6   600                    56 20003 20004      6 65534 65534 65534 65534 1795507248          0 1795507247                  4096                     0
-";
-
-    #[test]
-    fn the_segment_stands_in_line_7_of_the_pid_file() {
-        let file = "20001\n/data\n1795507247\n5432\n/run\n127.0.0.2\n  3344882         5\nready   \n";
-        assert_eq!(segment_of(file), Some(Segment { key: 3_344_882, id: 5 }));
-        assert_eq!(segment_of("20001\n/data\n"), None);
-    }
-
-    #[test]
-    fn only_a_segment_without_users_is_unused() {
-        assert!(is_unused(TABLE, Segment { key: 3_344_882, id: 5 }));
-        assert!(!is_unused(TABLE, Segment { key: 1, id: 5 }), "the id belongs to someone else now");
-        assert!(!is_unused(TABLE, Segment { key: (-1_094_795_586_i32).cast_unsigned(), id: 6 }), "in use");
-    }
 
     #[test]
     fn the_message_says_what_was_removed_and_what_is_left() {
