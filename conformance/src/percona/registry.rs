@@ -6,6 +6,7 @@ use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::backup::Repository;
 use super::names::Key;
 use crate::postgres::{Addresses, Server};
 
@@ -16,6 +17,7 @@ pub struct Instance {
     /// A directory of its own, with a short name: a path to a Unix socket has room for a hundred bytes only.
     pub directory: PathBuf,
     server: Mutex<Option<Arc<Server>>>,
+    repository: Mutex<Option<Repository>>,
 }
 
 impl Instance {
@@ -26,6 +28,15 @@ impl Instance {
 
     pub(super) fn set_server(&self, server: Option<Arc<Server>>) {
         *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
+    }
+
+    /// Its pgBackRest, from the first start of a PostgreSQL with backups on.
+    pub fn repository(&self) -> Option<Repository> {
+        self.repository.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_repository(&self, repository: Option<Repository>) {
+        *self.repository.lock().unwrap_or_else(PoisonError::into_inner) = repository;
     }
 }
 
@@ -54,7 +65,12 @@ impl Registry {
         clusters.0 += 1;
         let directory = directory.join(format!("c{}", clusters.0));
         std::fs::DirBuilder::new().create(&directory)?;
-        let instance = Arc::new(Instance { address: self.addresses.take()?, directory, server: Mutex::default() });
+        let instance = Arc::new(Instance {
+            address: self.addresses.take()?,
+            directory,
+            server: Mutex::default(),
+            repository: Mutex::default(),
+        });
         clusters.1.insert(key.clone(), Arc::clone(&instance));
         Ok(instance)
     }

@@ -1,0 +1,294 @@
+//! The inner controller's part: stanza, first backup, manual backups.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::ResourceExt as _;
+use kube::core::DynamicObject;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::super::context::{Context, Kind, ignore_absent};
+use super::super::names::{CLUSTER_LABEL, CRUNCHY, Key};
+use super::config::{Config, Repo};
+use super::flow::{Job, conditions, repos};
+use super::objects::{self, BACKUP, MANUAL, REPLICA_CREATE, has_repositories};
+use super::outer::job_state;
+use super::schedule::Schedules;
+use super::{Failure, Repository};
+
+/// How long the operator waits before it tries again to make a stanza.
+const STANZA_RETRY: Duration = Duration::from_secs(10);
+/// The annotation by which a user agrees that the backups of a cluster are given up.
+const AUTHORIZE: &str = "authorizeBackupRemoval";
+
+/// The condition of a `PostgresCluster` whose backups were taken away without leave: type, status, reason, message.
+pub const PAUSED: [&str; 4] = [
+    "Progressing",
+    "False",
+    "Paused",
+    "Reconciliation is paused: please fill in spec.backups or add the \
+     postgres-operator.crunchydata.com/authorizeBackupRemoval annotation to authorize backup removal.",
+];
+
+/// What the operator's process remembers about the backups of one cluster.
+pub struct Backups {
+    pub(super) context: Arc<Context>,
+    pub(super) key: Key,
+    pub(super) schedules: Schedules,
+    /// What pgBackRest was told last.
+    configured: Option<Config>,
+    /// When it was last tried to make the stanza with that.
+    attempted: Option<Instant>,
+}
+
+/// What a pass of the inner controller found out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// `status.pgbackrest` of the `PostgresCluster`.
+    pub pgbackrest: Value,
+    /// Type, status, reason and message of its conditions; none when there are no backups.
+    pub conditions: Vec<[&'static str; 4]>,
+    /// When another pass is due, whatever happens.
+    pub retry: Option<Duration>,
+}
+
+impl Backups {
+    /// The backups of a cluster of which nothing is known yet.
+    pub fn new(context: Arc<Context>, key: Key) -> Self {
+        Self { context, key, schedules: Schedules::default(), configured: None, attempted: None }
+    }
+
+    /// Whether the inner controller does nothing at all, because backups were taken away from a cluster that had them.
+    pub async fn removal_pauses(&self, inner: &DynamicObject) -> kube::Result<bool> {
+        let authorized = inner.annotations().get(&format!("{CRUNCHY}{AUTHORIZE}")).is_some_and(|value| value == "true");
+        Ok(!authorized && !has_repositories(&inner.data["spec"]) && self.repo_host().await?.is_some())
+    }
+
+    /// One pass, after the repository host's objects were applied. `primary`: whether PostgreSQL runs and leads.
+    pub async fn inner(&mut self, inner: &DynamicObject, primary: bool) -> anyhow::Result<Outcome> {
+        let spec = &inner.data["spec"];
+        if !has_repositories(spec) {
+            self.remove().await?;
+            return Ok(Outcome { pgbackrest: json!({}), conditions: Vec::new(), retry: None });
+        }
+        let host = self.repo_host().await?;
+        let host_ready = host.is_some_and(|host| {
+            let ready = host.data["status"]["readyReplicas"].as_i64().unwrap_or_default();
+            ready > 0 && Some(ready) == host.data["spec"]["replicas"].as_i64()
+        });
+        let mut repos = repos(spec, &inner.data["status"]);
+        let mut retry = None;
+        self.configure(spec).await?;
+        if host_ready && primary {
+            let has_all = repos.iter().all(|repo| repo["stanzaCreated"] == true);
+            if !has_all {
+                retry = self.stanza(inner, &mut repos).await?;
+            }
+            if repos.iter().all(|repo| repo["stanzaCreated"] == true) {
+                self.first_backup(spec, &mut repos).await?;
+            }
+        }
+        let conditions = conditions(host_ready, &repos);
+        let complete = conditions.iter().all(|condition| condition[1] == "True");
+        let mut pgbackrest = json!({
+            "repoHost": { "apiVersion": "apps/v1", "kind": "StatefulSet", "ready": host_ready }, "repos": repos,
+        });
+        if let Some(manual) = self.manual_backup(inner, complete).await? {
+            pgbackrest["manualBackup"] = manual;
+        }
+        Ok(Outcome { pgbackrest, conditions: conditions.to_vec(), retry })
+    }
+
+    async fn repo_host(&self) -> kube::Result<Option<DynamicObject>> {
+        self.context.get(Kind::STATEFUL_SET, &self.key.namespace, &self.key.named("repo-host")).await
+    }
+
+    /// Tries to make the stanza. The result is how long to wait before the next try; `None` when there is one now.
+    async fn stanza(&mut self, inner: &DynamicObject, repos: &mut [Value]) -> anyhow::Result<Option<Duration>> {
+        let waited = self.attempted.map(|attempted| attempted.elapsed());
+        if let Some(left) = waited.and_then(|waited| STANZA_RETRY.checked_sub(waited)).filter(|left| !left.is_zero()) {
+            return Ok(Some(left));
+        }
+        let result = match self.repository() {
+            Ok(repository) => repository.stanza_create().await,
+            Err(failure) => Err(failure),
+        };
+        self.attempted = Some(Instant::now());
+        match result {
+            Ok(()) => {
+                let message = "pgBackRest stanza creation completed successfully";
+                self.context.event(inner, "Normal", "StanzasCreated", message).await?;
+                for repo in repos {
+                    repo["stanzaCreated"] = json!(true);
+                }
+                Ok(None)
+            }
+            Err(failure) => {
+                self.context.event(inner, "Warning", "UnableToCreateStanzas", &failure.to_string()).await?;
+                Ok(Some(STANZA_RETRY))
+            }
+        }
+    }
+
+    /// Tells pgBackRest what the cluster and its Secrets say now, as a kubelet brings a projected volume up to date.
+    async fn configure(&mut self, spec: &Value) -> anyhow::Result<()> {
+        let Ok(repository) = self.repository() else { return Ok(()) };
+        let config = self.config(spec).await?;
+        if self.configured.as_ref() != Some(&config) {
+            repository.configure(&config)?;
+            (self.configured, self.attempted) = (Some(config), None);
+        }
+        Ok(())
+    }
+
+    /// The cluster's pgBackRest.
+    pub(super) fn repository(&self) -> Result<Repository, Failure> {
+        repository(&self.context, &self.key)
+    }
+
+    /// What pgBackRest is to be told, from the spec of the `PostgresCluster` and what it refers to.
+    async fn config(&self, spec: &Value) -> kube::Result<Config> {
+        let pgbackrest = &spec["backups"]["pgbackrest"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let repos = pgbackrest["repos"].as_array().into_iter().flatten().filter(|repo| repo["s3"].is_object());
+        let repos = repos.map(|repo| Repo {
+            name: text(&repo["name"]),
+            bucket: text(&repo["s3"]["bucket"]),
+            endpoint: text(&repo["s3"]["endpoint"]),
+            region: text(&repo["s3"]["region"]),
+        });
+        let global = pgbackrest["global"].as_object().into_iter().flatten();
+        let global = global.map(|(key, value)| (key.clone(), text(value)));
+        let mut config = Config { repos: repos.collect(), global: global.collect(), files: BTreeMap::new() };
+        for source in pgbackrest["configuration"].as_array().into_iter().flatten() {
+            for (field, kind) in [("secret", Kind::SECRET), ("configMap", Kind::CONFIG_MAP)] {
+                let Some(name) = source[field]["name"].as_str() else { continue };
+                let Some(object) = self.context.get(kind, &self.key.namespace, name).await? else { continue };
+                config.files.extend(project(&object.data, &source[field]["items"], kind == Kind::SECRET));
+            }
+        }
+        Ok(config)
+    }
+
+    /// The first backup, by a Job that is made anew when it has failed.
+    async fn first_backup(&self, spec: &Value, repos: &mut [Value]) -> anyhow::Result<()> {
+        let Some(repo) = repos.first_mut().filter(|repo| repo["replicaCreateBackupComplete"] != true) else {
+            return Ok(());
+        };
+        let jobs = self.jobs(REPLICA_CREATE).await?;
+        match jobs.first().map(|job| (job, job_state(job))) {
+            None => {
+                let name = repo["name"].as_str().unwrap_or_default();
+                self.context.create(objects::job(&self.key, spec, name, &[], None)).await?;
+            }
+            Some((job, Job::Failed)) => {
+                self.context.delete(Kind::JOB, &self.key.namespace, &job.name_any()).await?;
+            }
+            Some((_, Job::Complete)) => repo["replicaCreateBackupComplete"] = json!(true),
+            Some((_, Job::Active | Job::Absent)) => {}
+        }
+        Ok(())
+    }
+
+    /// The backup that the annotation asks for: its `status.pgbackrest.manualBackup`, and once the cluster is `complete`, its
+    /// Job.
+    async fn manual_backup(&self, inner: &DynamicObject, complete: bool) -> anyhow::Result<Option<Value>> {
+        let jobs = self.jobs(MANUAL).await?;
+        let spec = &inner.data["spec"];
+        let manual = &spec["backups"]["pgbackrest"]["manual"];
+        let asked = inner.annotations().get(BACKUP).filter(|_| manual.is_object());
+        for job in &jobs {
+            // A finished Job that nobody asks for any more is let out of the cluster, so that it is not deleted with it.
+            if job.annotations().get(BACKUP) != asked && job_state(job) != Job::Active {
+                let labels = json!({ CLUSTER_LABEL: null, format!("{CRUNCHY}pgbackrest"): null });
+                let patch = json!({ "metadata": { "labels": labels } });
+                ignore_absent(self.context.merge(Kind::JOB, &self.key.namespace, &job.name_any(), patch).await)?;
+            }
+        }
+        let Some(name) = asked else { return Ok(None) };
+        let job = jobs.iter().find(|job| job.annotations().get(BACKUP) == Some(name));
+        let state = job.map_or(Job::Absent, job_state);
+        if state == Job::Absent && complete {
+            let options: Vec<String> = manual["options"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|option| option.as_str().map(str::to_owned))
+                .collect();
+            let repo = manual["repoName"].as_str().unwrap_or_default();
+            self.context.create(objects::job(&self.key, spec, repo, &options, Some(name))).await?;
+        }
+        Ok(Some(json!({ "id": name, "finished": matches!(state, Job::Complete | Job::Failed) })))
+    }
+
+    async fn jobs(&self, sort: &str) -> kube::Result<Vec<DynamicObject>> {
+        let selector = format!("{CLUSTER_LABEL}={},{BACKUP}={sort}", self.key.name);
+        let mut jobs = self.context.list(Kind::JOB, &self.key.namespace, &selector).await?;
+        jobs.retain(|job| job.metadata.deletion_timestamp.is_none());
+        Ok(jobs)
+    }
+
+    /// Removes what belongs to backups; manual Jobs, `PerconaPGBackup`s and the bucket stay.
+    async fn remove(&mut self) -> anyhow::Result<()> {
+        if self.repo_host().await?.is_none() {
+            return Ok(());
+        }
+        for job in self.jobs(REPLICA_CREATE).await? {
+            self.context.delete(Kind::JOB, &self.key.namespace, &job.name_any()).await?;
+        }
+        for (kind, suffix) in [
+            (Kind::CONFIG_MAP, "pgbackrest-config"),
+            (Kind::ROLE_BINDING, "pgbackrest"),
+            (Kind::ROLE, "pgbackrest"),
+            (Kind::SERVICE_ACCOUNT, "pgbackrest"),
+            (Kind::STATEFUL_SET, "repo-host"),
+        ] {
+            self.context.delete(kind, &self.key.namespace, &self.key.named(suffix)).await?;
+        }
+        (self.configured, self.attempted) = (None, None);
+        Ok(())
+    }
+}
+
+/// The cluster's pgBackRest; a failure that says why there is none.
+pub(super) fn repository(context: &Context, key: &Key) -> Result<Repository, Failure> {
+    let instance = context.registry.get(key).and_then(|instance| instance.repository());
+    instance.ok_or_else(|| Failure { code: 127, output: "pgbackrest: not found".to_owned() })
+}
+
+/// The files that a projected volume shows of a Secret's or `ConfigMap`'s data.
+fn project(object: &Value, items: &Value, encoded: bool) -> BTreeMap<String, Vec<u8>> {
+    use base64::Engine as _;
+    let decode = |value: &Value| {
+        let text = value.as_str().unwrap_or_default();
+        if encoded {
+            base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default()
+        } else {
+            text.as_bytes().to_owned()
+        }
+    };
+    let data = object["data"].as_object().into_iter().flatten();
+    let Some(items) = items.as_array() else {
+        return data.map(|(key, value)| (key.clone(), decode(value))).collect();
+    };
+    let pick =
+        |item: &Value| Some((item["path"].as_str()?.to_owned(), decode(object["data"].get(item["key"].as_str()?)?)));
+    items.iter().filter_map(pick).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_shows_all_keys_or_the_named_ones() {
+        let secret = json!({ "data": { "s3.conf": "W2dsb2JhbF0=", "ca.crt": "Q0E=" } });
+        let file = |name: &str, content: &str| (name.to_owned(), content.as_bytes().to_owned());
+        assert_eq!(project(&secret, &Value::Null, true), [file("s3.conf", "[global]"), file("ca.crt", "CA")].into());
+        let items = json!([{ "key": "ca.crt", "path": "trust.crt" }, { "key": "gone", "path": "gone" }]);
+        assert_eq!(project(&secret, &items, true), [file("trust.crt", "CA")].into());
+        assert_eq!(project(&json!({ "data": { "a": "b" } }), &Value::Null, false), [file("a", "b")].into());
+    }
+}
