@@ -1,14 +1,14 @@
 //! pgBackRest against real PostgreSQL and both storages.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use conformance::percona::backup::{Config, Instance, Options, Repo, Repository};
+use conformance::percona::backup::{Config, Instance, Options, Program, Repo, Repository};
 use conformance::pki::Authority;
 use conformance::postgres::{Addresses, Installation, Server, ServerOptions};
 use conformance::process::{Account, Run, Spawner};
 use conformance::s3::{self, Client, Endpoint, Minio};
+use conformance::tools::{self, Cache, Display, Needs, Tool, Toolbox, Workshop, accessible, prepare};
 
 /// How long PostgreSQL may take to archive a finished segment.
 const ARCHIVED: Duration = Duration::from_secs(30);
@@ -21,31 +21,35 @@ struct Fixture {
     _directory: tempfile::TempDir,
 }
 
-fn program(variable: &str) -> Option<PathBuf> {
-    let program = std::env::var_os(variable).map(PathBuf::from);
-    if program.is_none() {
-        println!("skipped: {variable} does not name a program");
-    }
-    program
-}
-
 impl Fixture {
-    async fn new(minio: Option<PathBuf>) -> Option<Self> {
-        let program = program("DITTOFS_CONFORMANCE_TEST_PGBACKREST")?;
+    /// `None`, and the reason on standard output, when a tool cannot be had.
+    async fn new(minio: bool) -> Option<Self> {
         let directory = tempfile::Builder::new().prefix("bk").tempdir_in("/tmp").unwrap();
         std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
         let run = Arc::new(Run::create(&directory.path().join("runs")).unwrap());
         let spawner = Spawner::new(run, Some(env!("CARGO_BIN_EXE_conformance").into())).unwrap();
+        let tools = tools(&spawner, minio).await;
+        let have = |tool: Result<Tool, String>| {
+            let tool = tool.inspect_err(|reason| println!("skipped: {reason}")).ok()?;
+            Some(accessible(&tool, &spawner.run().directory().join("tools")).unwrap())
+        };
+        let (postgresql, pgbackrest) = (have(tools.postgresql)?, have(tools.pgbackrest)?);
+        let minio = if minio { Some(have(tools.minio)?) } else { None };
 
-        let minio =
-            minio.map(|program| Minio { program, directory: directory.path().join("minio"), spawner: spawner.clone() });
+        let minio = minio.map(|tool| Minio {
+            program: tool.path,
+            directory: directory.path().join("minio"),
+            spawner: spawner.clone(),
+        });
         let storage = s3::Server::start(s3::Options { minio, ..s3::Options::default() }).await.unwrap();
         storage.create_bucket("backups").await.unwrap();
         let client = Client::new(storage.endpoint()).unwrap();
 
         let template = directory.path().join("template");
         let installation =
-            Installation::prepare(Path::new("/tmp/pg16"), template, directory.path(), &spawner).await.unwrap();
+            Installation::prepare(postgresql.path.parent().unwrap(), template, directory.path(), &spawner)
+                .await
+                .unwrap();
         let mut options = ServerOptions {
             name: "PostgreSQL of the test".to_owned(),
             installation,
@@ -63,6 +67,7 @@ impl Fixture {
             user: "postgres".to_owned(),
         };
         let account = Account::nobody_if_root();
+        let program = Program { path: pgbackrest.path, environment: pgbackrest.env };
         let repository =
             Repository::create(Options { program, spawner, account, directory: directory.path().join("b"), instance })
                 .unwrap();
@@ -92,6 +97,13 @@ impl Fixture {
         };
         tokio::time::timeout(ARCHIVED, arrived).await.unwrap_or_else(|_| panic!("{prefix} has not arrived"));
     }
+}
+
+async fn tools(spawner: &Spawner, minio: bool) -> Toolbox {
+    let cache = Cache::open(Cache::default_root().unwrap()).unwrap();
+    let workshop = Workshop { cache, spawner: spawner.clone(), progress: Display::stderr().progress() };
+    let needs = Needs { postgresql: true, backups: true, minio };
+    prepare(&workshop, &tools::Options::default(), needs).await.unwrap()
 }
 
 /// Longer than `s3s-fs` could hold, see `src/s3/store.rs`.
@@ -154,20 +166,19 @@ async fn cycle(fixture: Fixture) {
 
 #[tokio::test]
 async fn stanza_wal_full_incremental_expiry_and_deletion_from_memory() {
-    let Some(fixture) = Fixture::new(None).await else { return };
+    let Some(fixture) = Fixture::new(false).await else { return };
     cycle(fixture).await;
 }
 
 #[tokio::test]
 async fn stanza_wal_full_incremental_expiry_and_deletion_on_minio() {
-    let Some(minio) = program("DITTOFS_CONFORMANCE_TEST_MINIO") else { return };
-    let Some(fixture) = Fixture::new(Some(minio)).await else { return };
+    let Some(fixture) = Fixture::new(true).await else { return };
     cycle(fixture).await;
 }
 
 #[tokio::test]
 async fn wrong_credentials_fail_with_403_until_they_are_corrected() {
-    let Some(fixture) = Fixture::new(None).await else { return };
+    let Some(fixture) = Fixture::new(false).await else { return };
     let right = config(fixture.storage.endpoint());
     let secret = "a-secret-key-that-is-wrong".to_owned();
     let endpoint = Endpoint { secret_key: secret.clone(), ..fixture.storage.endpoint().clone() };
@@ -186,7 +197,7 @@ async fn wrong_credentials_fail_with_403_until_they_are_corrected() {
 
 #[tokio::test]
 async fn a_server_stops_in_time_while_the_storage_is_down() {
-    let Some(fixture) = Fixture::new(None).await else { return };
+    let Some(fixture) = Fixture::new(false).await else { return };
     fixture.repository.stanza_create().await.unwrap();
     fixture.storage.begin_outage("backups");
     let session = fixture.postgres.superuser("postgres").await.unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use conformance::process::{Run, Spawner};
 use conformance::s3::{Client, Minio, Object, Options, Server, ServerError};
+use conformance::tools::{self, Cache, Display, Needs, Tool, Workshop, prepare};
 
 struct Fixture {
     directory: tempfile::TempDir,
@@ -19,6 +20,13 @@ impl Fixture {
         Self { directory, spawner }
     }
 
+    async fn minio(&self) -> Result<Tool, String> {
+        let cache = Cache::open(Cache::default_root().unwrap()).unwrap();
+        let workshop = Workshop { cache, spawner: self.spawner.clone(), progress: Display::stderr().progress() };
+        let needs = Needs { minio: true, ..Needs::default() };
+        prepare(&workshop, &tools::Options::default(), needs).await.unwrap().minio
+    }
+
     fn options(&self, program: PathBuf) -> Options {
         let minio = Minio { program, directory: self.directory.path().join("minio"), spawner: self.spawner.clone() };
         Options { minio: Some(minio), ..Options::default() }
@@ -27,12 +35,12 @@ impl Fixture {
 
 #[tokio::test]
 async fn minio_serves_and_has_outages_like_the_storage_in_memory() {
-    let Some(program) = std::env::var_os("DITTOFS_CONFORMANCE_TEST_MINIO") else {
-        println!("skipped: DITTOFS_CONFORMANCE_TEST_MINIO does not name a MinIO binary");
-        return;
-    };
     let fixture = Fixture::new();
-    let server = Server::start(fixture.options(program.into())).await.unwrap();
+    let program = match fixture.minio().await {
+        Ok(tool) => tool.path,
+        Err(reason) => return println!("skipped: {reason}"),
+    };
+    let server = Server::start(fixture.options(program)).await.unwrap();
     server.create_bucket("backups").await.unwrap();
     server.create_bucket("healthy").await.unwrap();
     let client = Client::new(server.endpoint()).unwrap();

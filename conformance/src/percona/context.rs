@@ -7,6 +7,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::{Value, json};
 
+use super::backup::Program;
 use super::events::Recorder;
 use super::faults::Faults;
 use super::names::{INNER, Key, OUTER};
@@ -94,7 +95,7 @@ pub struct Context {
     /// PostgreSQL's programs and template.
     pub installation: Installation,
     /// The `pgbackrest` program; `None` where there is none.
-    pub pgbackrest: Option<PathBuf>,
+    pub pgbackrest: Option<Program>,
     /// A directory of the double's own.
     pub directory: PathBuf,
     /// What goes wrong on purpose.

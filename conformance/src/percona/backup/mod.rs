@@ -17,4 +17,4 @@ pub use config::{Config, Instance, Repo};
 pub use info::{Backup, Stanza};
 pub use inner::{Backups, Outcome, PAUSED};
 pub use pod::{create, run_job};
-pub use repository::{Failure, Options, Repository};
+pub use repository::{Failure, Options, Program, Repository};

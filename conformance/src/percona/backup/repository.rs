@@ -1,5 +1,6 @@
 //! Running pgBackRest for one cluster.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -27,11 +28,20 @@ pub struct Failure {
     pub output: String,
 }
 
+/// The `pgbackrest` program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its file, which PostgreSQL's user can execute.
+    pub path: PathBuf,
+    /// What it needs in its environment, such as `LD_LIBRARY_PATH`.
+    pub environment: BTreeMap<String, String>,
+}
+
 /// What a [`Repository`] is made of.
 #[derive(Clone)]
 pub struct Options {
-    /// The `pgbackrest` program, which `account` can execute.
-    pub program: PathBuf,
+    /// The program.
+    pub program: Program,
     /// Starts it.
     pub spawner: Spawner,
     /// Whom it runs as: PostgreSQL's user, whose files it reads.
@@ -88,10 +98,14 @@ impl Repository {
 
     /// The value of PostgreSQL's `archive_command`.
     pub fn archive_command(&self) -> String {
-        let words = std::iter::once(self.options.program.to_string_lossy().into_owned())
+        let Program { path, environment } = &self.options.program;
+        let words = environment
+            .iter()
+            .map(|(variable, value)| format!("{variable}={value}"))
+            .chain([path.to_string_lossy().into_owned()])
             .chain(self.arguments("archive-push"))
             .map(|word| format!("'{}'", word.replace('\'', r"'\''")));
-        format!("{} \"%p\"", words.collect::<Vec<_>>().join(" "))
+        format!("/usr/bin/env {} \"%p\"", words.collect::<Vec<_>>().join(" "))
     }
 
     /// Makes the stanza in every repository, or brings it up to date, as Percona does.
@@ -142,11 +156,12 @@ impl Repository {
     }
 
     async fn run(&self, command: &str, options: &[String], limit: Duration) -> Result<String, Failure> {
-        let launch = Launch::new(format!("pgbackrest {command}"), &self.options.program)
+        let launch = Launch::new(format!("pgbackrest {command}"), &self.options.program.path)
             .args(self.arguments(command))
             .args(options)
             .env("PATH", "/usr/bin:/bin")
             .env("TZ", "UTC")
+            .envs(&self.options.program.environment)
             .directory(&self.options.directory)
             .account(self.options.account);
         let completed = self.options.spawner.complete(&launch, limit).await;
