@@ -1,5 +1,6 @@
 //! `dittofs-operator run`: starts every part, and ends all of them in order.
 
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -21,9 +22,12 @@ use crate::webhook::{handler, server};
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Runs the operator until SIGTERM or SIGINT.
-#[tokio::main]
-pub async fn run(args: RunArgs) -> anyhow::Result<()> {
+pub fn run(args: RunArgs) -> anyhow::Result<()> {
     log(args.log_format)?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(start(args))
+}
+
+async fn start(args: RunArgs) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let client = client().await?;
@@ -105,12 +109,11 @@ async fn lead(
     let pods = PodOptions { init_image: args.init_image, database_wait: args.database_wait_timeout };
     let context = controller::Context::new(client, pods, instance, metrics.clone());
     let reconciling = controller::run(context, store, queue, shutdown.clone());
-    let result = match held {
-        Some(held) => while_held(held, reconciling).await,
-        None => {
-            reconciling.await;
-            Ok(())
-        }
+    let result = if let Some(held) = held {
+        while_held(held, reconciling).await
+    } else {
+        reconciling.await;
+        Ok(())
     };
     metrics.lead(false);
     result
@@ -136,7 +139,10 @@ async fn client() -> anyhow::Result<Client> {
 
 fn log(format: LogFormat) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env()?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),

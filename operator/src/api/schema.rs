@@ -12,7 +12,7 @@ pub(super) fn size(_: &mut SchemaGenerator) -> Schema {
         "maxLength": 32,
         "pattern": QUANTITY,
         "x-kubernetes-validations": [{
-            "rule": "isQuantity(self) && quantity(self).sign() > 0",
+            "rule": "isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))",
             "message": "must be a quantity above zero, such as 10Gi",
         }],
     })

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::build::statefulset::{PodOptions, statefulset};
 use super::build::{self, services};
-use super::dereference::whose;
+use super::dereference::{is_unserved, whose};
 use super::gate::{Cluster, Verdict};
 use super::status::Failure;
 use crate::api::spec::Percona;
@@ -32,8 +32,7 @@ pub async fn create_cluster(client: &Client, server: &DittoServer, percona: &Per
             let found = clusters.get_opt(&wanted.name_any()).await?;
             Ok(found.map_or(Cluster::NotFound, |found| whose(server, found)))
         }
-        // The resource itself is not there; a namespace that is not there is a 404 with a reason.
-        Err(kube::Error::Api(error)) if error.code == 404 && error.reason != "NotFound" => Ok(Cluster::NotInstalled),
+        Err(error) if is_unserved(&error) => Ok(Cluster::NotInstalled),
         Err(error) => Err(error),
     }
 }

@@ -86,12 +86,12 @@ pub async fn run(context: Context, store: Store<DittoServer>, queue: Queue, shut
 
 /// Half a second, doubling up to a minute.
 fn backoff(failures: u32) -> Duration {
-    Duration::from_millis(500 << failures.saturating_sub(1).min(7)).min(Duration::from_secs(60))
+    Duration::from_millis(500 << failures.saturating_sub(1).min(7)).min(Duration::from_mins(1))
 }
 
 async fn measured(server: Arc<DittoServer>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
-    let result = reconcile(&server, &context).await;
+    let result = Box::pin(reconcile(&server, &context)).await;
     context.metrics.reconciled(result.is_ok(), started.elapsed());
     result?;
     context.failures(ObjectRef::from_obj(&*server), false);
@@ -145,7 +145,7 @@ async fn reconcile(cached: &DittoServer, context: &Context) -> Result<(), Error>
         workload: workload.as_ref(),
         failure: failure.as_ref(),
     };
-    finish(context, &server, status::next(&seen, now())).await
+    finish(context, &server, status::next(&seen, &now())).await
 }
 
 /// A cluster that the status names was there before.

@@ -52,7 +52,7 @@ struct Said {
 }
 
 /// The status of a server that is not being deleted.
-pub fn next(seen: &Seen<'_>, now: Time) -> DittoServerStatus {
+pub fn next(seen: &Seen<'_>, now: &Time) -> DittoServerStatus {
     let rollout = Rollout::of(seen.server.spec.replicas, seen.workload);
     let verdict = seen.verdict;
     let ready = ready(seen, &rollout);
@@ -72,7 +72,7 @@ pub fn next(seen: &Seen<'_>, now: Time) -> DittoServerStatus {
         observed_generation: seen.server.metadata.generation,
         ready_replicas: rollout.ready,
         percona_cluster_name: ours.then(|| names::cluster(name)),
-        conditions: conditions(seen.server, said, &now),
+        conditions: conditions(seen.server, said, now),
     }
 }
 

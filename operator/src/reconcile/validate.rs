@@ -43,7 +43,7 @@ fn backup(percona: &Percona) -> Vec<FieldError> {
         .collect();
     if let Some((_, port)) = backup.endpoint.as_deref().and_then(|endpoint| endpoint.rsplit_once(':'))
         && !port.ends_with(']')
-        && port.parse::<u16>().ok().filter(|port| *port > 0).is_none()
+        && !port.parse::<u16>().is_ok_and(|port| port > 0)
     {
         errors.push(FieldError {
             path: "spec.percona.backup.endpoint",

@@ -1,5 +1,7 @@
 //! Whether a Secret holds what pgBackRest needs to log in to S3. Pure.
 
+use std::path::Path;
+
 use k8s_openapi::api::core::v1::Secret;
 
 /// Options without which pgBackRest cannot use repo1.
@@ -11,7 +13,7 @@ pub fn complaint(secret: Option<&Secret>) -> Option<String> {
         return Some("does not exist: PostgreSQL itself cannot start without it".to_owned());
     };
     let data = secret.data.iter().flatten();
-    let files: Vec<_> = data.filter(|(key, _)| key.ends_with(".conf")).collect();
+    let files: Vec<_> = data.filter(|(key, _)| Path::new(key).extension().is_some_and(|end| end == "conf")).collect();
     if files.is_empty() {
         return Some("has no key that ends in .conf".to_owned());
     }
