@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     fn delays(exits: &[i64]) -> Vec<u64> {
-        let limits = BackOffLimits { base: Duration::from_secs(10), longest: Duration::from_secs(300) };
+        let limits = BackOffLimits { base: Duration::from_secs(10), longest: Duration::from_mins(5) };
         let mut back_off = BackOff::default();
         exits.iter().map(|&at| back_off.exited(Timestamp::from_second(at).unwrap(), limits).as_secs()).collect()
     }

@@ -122,7 +122,7 @@ async fn ask(probe: &Probe, subject: &Subject) -> Result<(), String> {
     }
     let question = async {
         if let Some(get) = &probe.http_get {
-            fetch(get, subject).await
+            fetch(get, SocketAddr::new(subject.address, port(&get.port, &subject.container)?)).await
         } else if let Some(socket) = &probe.tcp_socket {
             let address = SocketAddr::new(subject.address, port(&socket.port, &subject.container)?);
             TcpStream::connect(address).await.map(drop).map_err(|error| format!("dial tcp {address}: {error}"))
@@ -139,11 +139,10 @@ async fn execute(command: &[String], subject: &Subject, limit: Duration) -> Resu
     if completed.status.success() { Ok(()) } else { Err(excerpt(&(completed.stdout + &completed.stderr))) }
 }
 
-async fn fetch(get: &HTTPGetAction, subject: &Subject) -> Result<(), String> {
+async fn fetch(get: &HTTPGetAction, address: SocketAddr) -> Result<(), String> {
     if get.scheme.as_deref().is_some_and(|scheme| scheme != "HTTP") {
         return Err("the node double asks over plain HTTP only".to_owned());
     }
-    let address = SocketAddr::new(subject.address, port(&get.port, &subject.container)?);
     let path = get.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
     let url = format!("http://{address}{path}");
     let failed = |error: &dyn std::fmt::Display| format!("Get {url:?}: {error}");
@@ -156,25 +155,20 @@ async fn fetch(get: &HTTPGetAction, subject: &Subject) -> Result<(), String> {
         request = request.header(&header.name, &header.value);
     }
     let request = request.body(Empty::<Bytes>::new()).map_err(|error| failed(&error))?;
-    let exchange = async {
+    let exchange = async move {
         let response = sender.send_request(request).await?;
         let status = response.status();
         Ok::<_, hyper::Error>((status, response.into_body().collect().await?.to_bytes()))
     };
-    // The connection does its work while it is polled, and is of no interest afterwards.
-    let (status, body) = tokio::select! {
-        answer = exchange => answer,
-        result = connection => Err(match result {
-            Err(error) => error,
-            Ok(()) => return Err(failed(&"the connection was closed")),
-        }),
-    }
-    .map_err(|error| failed(&error))?;
+    // The connection moves the bytes, and ends when the exchange drops its sender. Its error is the exchange's too.
+    let (answer, _) = tokio::join!(exchange, connection);
+    let (status, body) = answer.map_err(|error| failed(&error))?;
     if status.is_success() || status.is_redirection() {
         Ok(())
     } else {
-        let body = String::from_utf8_lossy(&body);
-        Err(format!("HTTP probe failed with statuscode: {}: {}", status.as_u16(), excerpt(&body)))
+        let body = excerpt(&String::from_utf8_lossy(&body));
+        let body = if body.is_empty() { body } else { format!(": {body}") };
+        Err(format!("HTTP probe failed with statuscode: {}{body}", status.as_u16()))
     }
 }
 
@@ -196,6 +190,9 @@ fn excerpt(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     /// The first questions until one is answered with yes, in milliseconds, `!` at those of the kubelet.
@@ -248,6 +245,45 @@ mod tests {
         assert_eq!(schedule.next(begin), (begin, true));
         schedule.has_succeeded();
         assert_eq!(schedule.next(begin), (begin + Duration::from_secs(10), true));
+    }
+
+    /// Asks a server that gives every request the same answer.
+    async fn asked(answer: &'static str) -> Result<(), String> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 1000];
+            let length = stream.read(&mut request).await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8(request[..length].to_vec()).unwrap()
+        });
+        let get = HTTPGetAction { path: Some("/health?x=1".to_owned()), ..HTTPGetAction::default() };
+        let result = fetch(&get, address).await.map_err(|error| error.replace(&address.to_string(), "ADDRESS"));
+        assert!(server.await.unwrap().starts_with("GET /health?x=1 HTTP/1.1\r\n"));
+        result
+    }
+
+    #[rstest]
+    #[case("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", Ok(()))]
+    #[case("HTTP/1.1 204 No Content\r\n\r\n", Ok(()))]
+    #[case("HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n", Ok(()))]
+    #[case(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 8\r\n\r\nno disk\n",
+        Err("HTTP probe failed with statuscode: 503: no disk")
+    )]
+    #[case("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", Err("HTTP probe failed with statuscode: 404"))]
+    #[case("", Err("Get \"http://ADDRESS/health?x=1\": connection closed before message completed"))]
+    #[tokio::test]
+    async fn http_answers(#[case] answer: &'static str, #[case] expected: Result<(), &str>) {
+        assert_eq!(asked(answer).await, expected.map_err(str::to_owned));
+    }
+
+    #[tokio::test]
+    async fn nobody_listens() {
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let error = fetch(&HTTPGetAction::default(), address).await.unwrap_err();
+        assert!(error.ends_with("Connection refused (os error 111)"), "{error}");
     }
 
     #[test]

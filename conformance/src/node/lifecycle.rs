@@ -300,6 +300,7 @@ impl Lifecycle {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value, reason = "JSON literals read better without a reference")]
 mod tests {
     use rstest::rstest;
     use serde_json::{Value, json};
@@ -313,7 +314,7 @@ mod tests {
 
     fn lifecycle(policy: &str, init: Value, main: Value) -> Lifecycle {
         let spec = json!({"restartPolicy": policy, "initContainers": init, "containers": main});
-        let limits = BackOffLimits { base: Duration::from_secs(10), longest: Duration::from_secs(300) };
+        let limits = BackOffLimits { base: Duration::from_secs(10), longest: Duration::from_mins(5) };
         Lifecycle::new(&serde_json::from_value(spec).unwrap(), limits)
     }
 

@@ -71,7 +71,7 @@ mod tests {
             std::fs::write(&file, "").unwrap();
             file
         };
-        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+        let later = std::time::SystemTime::now() + std::time::Duration::from_mins(1);
         let second = make("u1", 0);
         std::fs::File::open(pod_directory(root.path(), "a", "demo-0", "u1")).unwrap().set_modified(later).unwrap();
         let first = [make("u2", 0), make("u2", 9), make("u2", 10)];

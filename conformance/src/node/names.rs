@@ -60,6 +60,7 @@ fn is_ready(pod: &Pod) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value, reason = "JSON literals read better without a reference")]
 mod tests {
     use rstest::rstest;
     use serde_json::{Value, json};

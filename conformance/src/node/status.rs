@@ -206,7 +206,7 @@ mod tests {
     }
 
     fn made(pod: &Pod) -> (Lifecycle, StatusWriter) {
-        let limits = BackOffLimits { base: Duration::from_secs(10), longest: Duration::from_secs(300) };
+        let limits = BackOffLimits { base: Duration::from_secs(10), longest: Duration::from_mins(5) };
         let address = "10.64.0.9".parse().unwrap();
         (Lifecycle::new(pod.spec.as_ref().unwrap(), limits), StatusWriter::new(address, at(0)))
     }

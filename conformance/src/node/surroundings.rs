@@ -77,6 +77,7 @@ fn database_host(variables: &BTreeMap<String, String>) -> Option<String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value, reason = "JSON literals read better without a reference")]
 mod tests {
     use rstest::rstest;
     use serde_json::{Value, json};

@@ -201,6 +201,7 @@ fn is_variable_name(name: &str) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value, reason = "JSON literals read better without a reference")]
 mod tests {
     use rstest::rstest;
     use serde_json::{Value, json};

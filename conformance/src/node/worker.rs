@@ -23,7 +23,7 @@ use super::status::StatusWriter;
 use super::surroundings::Surroundings;
 use super::variables::{self, Reference, Sources};
 use super::{Context, FIELD_MANAGER, NODE_ADDRESS};
-use crate::process::{Process, SpawnError};
+use crate::process::{Process, Signal, SpawnError};
 use crate::redact::redact;
 
 /// How long a container has to end when nobody says otherwise: `terminationGracePeriodSeconds` has this default.
@@ -338,7 +338,7 @@ impl Worker {
         running.stopping = true;
         running.probes.abort_all();
         let process = Arc::clone(&running.process);
-        self.tasks.spawn(async move { _ = process.stop_within(grace).await });
+        self.tasks.spawn(async move { end(&process, grace).await });
     }
 
     /// The main containers at once, then what served them.
@@ -353,7 +353,7 @@ impl Worker {
         }
         self.tasks.spawn(async move {
             let all = |processes: Vec<Arc<Process>>| async move {
-                futures::future::join_all(processes.iter().map(|process| process.stop_within(grace))).await;
+                futures::future::join_all(processes.iter().map(|process| end(process, grace))).await;
             };
             all(main).await;
             all(serving).await;
@@ -395,6 +395,16 @@ impl Worker {
 
     fn warn(&self, reason: &'static str, note: String) {
         self.context.events.warn(&self.pod, reason, note);
+    }
+}
+
+/// SIGTERM to the first process alone, as a container runtime sends it, and SIGKILL to all that is left after the grace.
+async fn end(process: &Process, grace: Duration) {
+    if let Err(error) = process.signal(Signal::SIGTERM) {
+        tracing::warn!(process = process.name(), %error, "cannot send SIGTERM");
+    }
+    if tokio::time::timeout(grace, process.wait()).await.is_err() {
+        process.kill().await;
     }
 }
 

@@ -1,0 +1,386 @@
+//! Pods on a real control plane, run by the node double.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use conformance::controlplane::{Binaries, ControlPlane, CustomResources};
+use conformance::hosts::{Hosts, lookup};
+use conformance::node::{BackOffLimits, Image, ImageTable, Node, Options, log_files};
+use conformance::process::{Run, Spawner};
+use conformance::tools::{Cache, Display, Needs, Workshop, prepare};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{
+    Endpoints, Event, Namespace, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service,
+};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::runtime::wait::await_condition;
+use kube::{Api, Client, ResourceExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// Bounds every wait of these tests; only a defect lets one reach it.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+struct Fixture {
+    client: Client,
+    hosts: Hosts,
+    directory: PathBuf,
+}
+
+/// One namespace of the control plane.
+struct Site<'a> {
+    fixture: &'a Fixture,
+    namespace: String,
+}
+
+impl Fixture {
+    async fn site(&self, namespace: &str) -> Site<'_> {
+        let object = serde_json::from_value(json!({"metadata": {"name": namespace}})).unwrap();
+        Api::<Namespace>::all(self.client.clone()).create(&PostParams::default(), &object).await.unwrap();
+        Site { fixture: self, namespace: namespace.to_owned() }
+    }
+}
+
+impl Site<'_> {
+    fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.fixture.client.clone(), &self.namespace)
+    }
+
+    async fn create<K>(&self, object: Value) -> K
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + Serialize
+            + DeserializeOwned,
+    {
+        let object: K = serde_json::from_value(object).unwrap();
+        self.api::<K>().create(&PostParams::default(), &object).await.unwrap()
+    }
+
+    /// A pod of one container that runs a shell script.
+    async fn shell(&self, name: &str, script: &str, spec: Value, container: Value) -> Pod {
+        let mut main = json!({"name": "main", "image": "shell:1", "command": ["/bin/sh", "-c", script]});
+        json_patch::merge(&mut main, &container);
+        let mut pod =
+            json!({"metadata": {"name": name}, "spec": {"terminationGracePeriodSeconds": 5, "containers": [main]}});
+        json_patch::merge(&mut pod["spec"], &spec);
+        self.create(pod).await
+    }
+
+    /// Waits until the pod is as `condition` wants it; an absent pod is `null`.
+    async fn pod(&self, name: &str, what: &str, condition: impl Fn(&Value) -> bool + Send + Sync) -> Value {
+        let seen = std::sync::Mutex::new(Value::Null);
+        let wait = await_condition(self.api::<Pod>(), name, |pod: Option<&Pod>| {
+            let pod = serde_json::to_value(pod).unwrap();
+            let holds = condition(&pod);
+            *seen.lock().unwrap() = pod;
+            holds
+        });
+        let outcome = tokio::time::timeout(DEADLINE, wait).await;
+        let last = seen.into_inner().unwrap();
+        assert!(matches!(outcome, Ok(Ok(_))), "{name}: not {what} within {DEADLINE:?}: {:#}", last["status"]);
+        last
+    }
+
+    /// Waits until the first container of the pod is in a state, such as `waiting/CrashLoopBackOff`.
+    async fn state(&self, name: &str, state: &str) -> Value {
+        let (kind, reason) = state.split_once('/').unwrap_or((state, ""));
+        let condition = |pod: &Value| {
+            let state = &pod["status"]["containerStatuses"][0]["state"][kind];
+            state.is_object() && (reason.is_empty() || state["reason"] == reason)
+        };
+        self.pod(name, state, condition).await
+    }
+
+    fn log(&self, pod: &str, container: &str) -> String {
+        let files = log_files(&self.fixture.directory, &self.namespace, pod, container).unwrap();
+        files.into_iter().map(|file| std::fs::read_to_string(file).unwrap()).collect()
+    }
+
+    /// Waits until the hosts file knows a name, or does not.
+    async fn known(&self, name: &str, known: bool) {
+        let name = format!("{name}.{}.svc", self.namespace);
+        let wait = async {
+            // The node writes it a moment after the watch event that we have seen too.
+            while self.fixture.hosts.get(&name).is_some() != known {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("{name} is known: {}", !known));
+    }
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+fn fifo(path: &Path) {
+    nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+}
+
+/// Lets the container that reads from the pipe go on.
+async fn release(path: PathBuf) {
+    tokio::task::spawn_blocking(move || std::fs::write(path, "go\n").unwrap()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_live_as_under_a_kubelet() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let base = tempfile::tempdir().unwrap();
+    let run = Arc::new(Run::create(&base.path().join("runs")).unwrap());
+    let spawner = Spawner::new(Arc::clone(&run), Some(env!("CARGO_BIN_EXE_conformance").into())).unwrap();
+    let workshop = Workshop {
+        cache: Cache::open(Cache::default_root().unwrap()).unwrap(),
+        spawner: spawner.clone(),
+        progress: Display::stderr().progress(),
+    };
+    let tools = prepare(&workshop, &conformance::tools::Options::default(), Needs::default()).await.unwrap();
+    let mut plane = ControlPlane::start(conformance::controlplane::Options {
+        binaries: Binaries {
+            etcd: tools.control_plane.etcd.path,
+            kube_apiserver: tools.control_plane.apiserver.path,
+            kube_controller_manager: tools.control_plane.controller_manager.path,
+        },
+        directory: run.directory().join("control-plane"),
+        spawner: spawner.clone(),
+        crds: CustomResources::default(),
+        cache: std::env::temp_dir().join("dittofs-conformance-prepared"),
+    })
+    .await
+    .unwrap();
+    plane.start_controllers().await.unwrap();
+
+    let hosts = Hosts::create(run.directory().join("hosts")).unwrap();
+    let directory = run.directory().join("node");
+    let probe = Path::new(env!("CARGO_BIN_EXE_dittofs-probe"));
+    let node = Node::start(Options {
+        config: plane.config(),
+        spawner,
+        hosts: hosts.clone(),
+        directory: directory.clone(),
+        images: ImageTable::standard(probe, None).with("shell:*", Image::default()),
+        back_off: BackOffLimits { base: Duration::from_millis(200), longest: Duration::from_secs(6) },
+    })
+    .await
+    .unwrap();
+    let fixture = Fixture { client: Client::try_from(plane.config()).unwrap(), hosts, directory };
+
+    tokio::join!(
+        a_stateful_set_comes_up_in_order_rolls_and_goes(&fixture),
+        a_container_that_fails_is_restarted_with_a_back_off(&fixture),
+        an_unknown_image_cannot_be_pulled(&fixture),
+        a_failing_liveness_probe_restarts_the_container(&fixture),
+        a_job_is_completed(&fixture),
+        a_stop_is_graceful_until_the_grace_is_over(&fixture),
+        an_unready_pod_does_not_serve(&fixture),
+        a_program_that_is_missing_is_a_start_error(&fixture),
+    );
+
+    let site = fixture.site("left-over").await;
+    site.shell("sleeper", "echo $$; exec sleep 1000", json!({}), json!({})).await;
+    site.pod("sleeper", "ready", is_ready).await;
+    node.stop().await;
+    let pid = site.log("sleeper", "main").trim().to_owned();
+    assert!(!Path::new("/proc").join(&pid).exists(), "the container outlives the node");
+
+    plane.stop().await;
+    run.remove().unwrap();
+}
+
+async fn a_stateful_set_comes_up_in_order_rolls_and_goes(fixture: &Fixture) {
+    let site = fixture.site("stateful").await;
+    let gate = fixture.directory.join("gate");
+    fifo(&gate);
+    site.create::<Service>(json!({"metadata": {"name": "demo-headless"}, "spec": {
+        "clusterIP": "None", "selector": {"app": "demo"}, "ports": [{"port": 8080}]}}))
+        .await;
+    site.create::<Service>(json!({"metadata": {"name": "demo-api"}, "spec": {
+        "selector": {"app": "demo"}, "ports": [{"port": 8080, "targetPort": "api"}]}}))
+        .await;
+    site.create::<Secret>(json!({"metadata": {"name": "creds"}, "stringData": {"other": "x"}})).await;
+    site.create::<StatefulSet>(json!({"metadata": {"name": "demo"}, "spec": {
+        "serviceName": "demo-headless",
+        "selector": {"matchLabels": {"app": "demo"}},
+        "template": {"metadata": {"labels": {"app": "demo"}}, "spec": {
+            "initContainers": [{"name": "wait", "image": "shell:1", "command": ["/bin/sh", "-c", "cat $(GATE)"],
+                "env": [{"name": "GATE", "value": gate}]}],
+            "containers": [{"name": "dittofs", "image": "ghcr.io/marmos91/dittofs:0.1.0",
+                "ports": [{"name": "api", "containerPort": 8080}],
+                "env": [{"name": "LEVEL", "valueFrom": {"secretKeyRef": {"name": "creds", "key": "level"}}}],
+                "readinessProbe": {"httpGet": {"path": "/health/ready", "port": "api"}},
+                "livenessProbe": {"httpGet": {"path": "/health", "port": "api"}}}],
+        }},
+        "volumeClaimTemplates": [{"metadata": {"name": "metadata"}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}],
+    }}))
+    .await;
+
+    let waits = |pod: &Value| pod["status"]["initContainerStatuses"][0]["state"]["running"].is_object();
+    let pod = site.pod("demo-0", "waiting for the gate", waits).await;
+    assert_eq!(pod["status"]["phase"], "Pending");
+    assert_eq!(pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"], "PodInitializing");
+    release(gate.clone()).await;
+
+    let pod = site.state("demo-0", "waiting/CreateContainerConfigError").await;
+    assert_eq!(
+        pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"],
+        "couldn't find key level in Secret stateful/creds"
+    );
+    let level = json!({"stringData": {"level": "debug"}});
+    site.api::<Secret>().patch("creds", &PatchParams::default(), &Patch::Merge(level)).await.unwrap();
+    let first = site.pod("demo-0", "ready", is_ready).await;
+    assert_eq!((site.log("demo-0", "wait").as_str(), &first["status"]["phase"]), ("go\n", &json!("Running")));
+
+    let claim = site.api::<PersistentVolumeClaim>().get("metadata-demo-0").await.unwrap();
+    assert_eq!(claim.status.unwrap().phase.as_deref(), Some("Bound"));
+    site.known("demo-api", true).await;
+    let address = lookup(fixture.hosts.path(), "demo-0.demo-headless.stateful.svc").unwrap().unwrap();
+    tokio::net::TcpStream::connect((address, 8080)).await.unwrap();
+    let endpoints = await_condition(site.api::<Endpoints>(), "demo-api", |endpoints: Option<&Endpoints>| {
+        endpoints.is_some_and(|endpoints| endpoints.subsets.as_ref().is_some_and(|subsets| !subsets.is_empty()))
+    });
+    tokio::time::timeout(DEADLINE, endpoints).await.expect("the API server takes the pod's address").unwrap();
+
+    let roll = json!({"spec": {"template": {"metadata": {"annotations": {"digest": "2"}}}}});
+    site.api::<StatefulSet>().patch("demo", &PatchParams::default(), &Patch::Merge(roll)).await.unwrap();
+    let uid = &first["metadata"]["uid"];
+    let replaced = |pod: &Value| pod.is_object() && pod["metadata"]["uid"] != *uid && waits(pod);
+    site.pod("demo-0", "replaced", replaced).await;
+    release(gate).await;
+    let second = site.pod("demo-0", "ready again", is_ready).await;
+    assert_eq!(second["metadata"]["annotations"]["digest"], "2");
+    assert_ne!(second["status"]["podIP"], first["status"]["podIP"]);
+
+    site.api::<StatefulSet>().delete("demo", &DeleteParams::default()).await.unwrap();
+    site.pod("demo-0", "gone", Value::is_null).await;
+    site.known("demo-api", false).await;
+    assert!(site.log("demo-0", "dittofs").contains("stopping"), "it was stopped gracefully");
+
+    site.api::<PersistentVolumeClaim>().delete("metadata-demo-0", &DeleteParams::default()).await.unwrap();
+    let volume = format!("pvc-{}", claim.metadata.uid.unwrap());
+    let gone = await_condition(
+        Api::<PersistentVolume>::all(fixture.client.clone()),
+        &volume,
+        |v: Option<&PersistentVolume>| v.is_none(),
+    );
+    tokio::time::timeout(DEADLINE, gone).await.expect("the volume goes with its claim").unwrap();
+}
+
+async fn a_container_that_fails_is_restarted_with_a_back_off(fixture: &Fixture) {
+    let site = fixture.site("restarts").await;
+    let policy = json!({"terminationMessagePolicy": "FallbackToLogsOnError"});
+    site.shell("demo", "echo first line; echo out of luck; exit 3", json!({}), policy).await;
+    let pod = site.state("demo", "waiting/CrashLoopBackOff").await;
+    let status = &pod["status"]["containerStatuses"][0];
+    assert_eq!(status["restartCount"], 1, "the first restart was immediate");
+    let last = &status["lastState"]["terminated"];
+    assert_eq!((&last["exitCode"], &last["reason"]), (&json!(3), &json!("Error")));
+    assert_eq!(last["message"], "first line\nout of luck");
+    let again = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"].as_i64() >= Some(3);
+    site.pod("demo", "restarted three times", again).await;
+    assert!(log_files(&fixture.directory, "restarts", "demo", "main").unwrap().len() >= 4, "a log for each run");
+}
+
+async fn an_unknown_image_cannot_be_pulled(fixture: &Fixture) {
+    let site = fixture.site("images").await;
+    site.shell("demo", "true", json!({}), json!({"image": "registry.example/none:1"})).await;
+    site.state("demo", "waiting/ErrImagePull").await;
+    let pod = site.state("demo", "waiting/ImagePullBackOff").await;
+    assert_eq!(pod["status"]["phase"], "Pending");
+}
+
+async fn a_failing_liveness_probe_restarts_the_container(fixture: &Fixture) {
+    let site = fixture.site("liveness").await;
+    let probe = json!({"livenessProbe": {"exec": {"command": ["/bin/sh", "-c", "echo sick; exit 1"]},
+        "periodSeconds": 1, "failureThreshold": 1}});
+    site.shell("demo", "exec sleep 1000", json!({}), probe).await;
+    let restarted = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"].as_i64() >= Some(1);
+    site.pod("demo", "restarted", restarted).await;
+    let events = async {
+        loop {
+            let events = site.api::<Event>().list(&ListParams::default()).await.unwrap().items;
+            let note = events.into_iter().find(|event| event.reason.as_deref() == Some("Unhealthy"));
+            if let Some(event) = note {
+                return event.message.unwrap_or_default();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let message = tokio::time::timeout(DEADLINE, events).await.expect("an event says why");
+    assert_eq!(message, "Liveness probe failed: sick");
+}
+
+async fn a_job_is_completed(fixture: &Fixture) {
+    let site = fixture.site("jobs").await;
+    site.create::<Job>(json!({"metadata": {"name": "demo"}, "spec": {"template": {"spec": {
+        "restartPolicy": "Never",
+        "containers": [{"name": "main", "image": "shell:1", "command": ["/bin/sh", "-c", "echo $HOSTNAME"]}],
+    }}}}))
+    .await;
+    let complete = await_condition(site.api::<Job>(), "demo", |job: Option<&Job>| {
+        job.and_then(|job| job.status.as_ref()?.succeeded) == Some(1)
+    });
+    tokio::time::timeout(DEADLINE, complete).await.expect("the job succeeds").unwrap();
+    let pod = site.api::<Pod>().list(&ListParams::default()).await.unwrap().items.pop().unwrap();
+    assert_eq!(site.log(&pod.name_any(), "main").trim(), pod.name_any());
+    site.api::<Job>().delete("demo", &DeleteParams::background()).await.unwrap();
+    site.pod(&pod.name_any(), "gone", Value::is_null).await;
+}
+
+async fn a_stop_is_graceful_until_the_grace_is_over(fixture: &Fixture) {
+    let site = fixture.site("grace").await;
+    let polite = "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.1; done";
+    let stubborn = "trap '' TERM; echo up; while :; do sleep 0.1; done";
+    let is_up = |script: &str| json!({"readinessProbe": {"exec": {"command": ["/bin/sh", "-c", script]}}});
+    site.shell("polite", polite, json!({}), is_up("grep -q up 0.log")).await;
+    site.shell("stubborn", stubborn, json!({"terminationGracePeriodSeconds": 1}), is_up("grep -q up 0.log")).await;
+    for name in ["polite", "stubborn"] {
+        site.pod(name, "ready", is_ready).await;
+        site.api::<Pod>().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    for name in ["polite", "stubborn"] {
+        site.pod(name, "gone", Value::is_null).await;
+    }
+    assert_eq!((site.log("polite", "main"), site.log("stubborn", "main")), ("up\nbye\n".into(), "up\n".into()));
+}
+
+async fn an_unready_pod_does_not_serve(fixture: &Fixture) {
+    let site = fixture.site("readiness").await;
+    site.create::<Service>(json!({"metadata": {"name": "demo"}, "spec": {
+        "selector": {"app": "demo"}, "ports": [{"port": 8080}]}}))
+        .await;
+    let probe = json!({"readinessProbe": {"exec": {"command": ["/bin/sh", "-c", "test -e ready"]},
+        "periodSeconds": 1, "failureThreshold": 1}});
+    let pod = site.shell("demo", "exec sleep 1000", json!({}), probe).await;
+    let labels = json!({"metadata": {"labels": {"app": "demo"}}});
+    site.api::<Pod>().patch("demo", &PatchParams::default(), &Patch::Merge(labels)).await.unwrap();
+    let unready = site.state("demo", "running").await;
+    assert!(!is_ready(&unready));
+
+    let directory = fixture.directory.join(format!("pods/readiness_demo_{}/main", pod.metadata.uid.unwrap()));
+    std::fs::write(directory.join("ready"), "").unwrap();
+    site.pod("demo", "ready", is_ready).await;
+    site.known("demo", true).await;
+    std::fs::remove_file(directory.join("ready")).unwrap();
+    site.pod("demo", "unready", |pod| !is_ready(pod)).await;
+    site.known("demo", false).await;
+}
+
+async fn a_program_that_is_missing_is_a_start_error(fixture: &Fixture) {
+    let site = fixture.site("missing").await;
+    let command = json!({"command": ["/opt/none"]});
+    site.shell("demo", "", json!({"restartPolicy": "Never"}), command).await;
+    let pod = site.state("demo", "terminated/StartError").await;
+    assert_eq!(pod["status"]["phase"], "Failed");
+    let terminated = &pod["status"]["containerStatuses"][0]["state"]["terminated"];
+    assert_eq!(terminated["exitCode"], 128);
+    assert!(terminated["message"].as_str().unwrap().contains("none"), "{terminated}");
+}
