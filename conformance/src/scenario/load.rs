@@ -197,3 +197,27 @@ mod tests {
         assert!(matches!(load(&missing, &Filter::default()), Err(LoadError::Unreadable { .. })));
     }
 }
+
+#[cfg(test)]
+mod shipped {
+    use super::*;
+    use crate::scenario::diagnostic::render;
+
+    #[test]
+    fn nothing_is_wrong_with_the_scenarios_of_this_repository() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+        let problems = lint(&directory).unwrap();
+        assert!(problems.is_empty(), "\n{}", render(&problems, 120, false));
+    }
+
+    #[test]
+    fn every_scenario_names_the_schema_for_editors() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+        for path in files(&directory).unwrap() {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let depth = path.strip_prefix(&directory).unwrap().components().count() - 1;
+            let wanted = format!("# yaml-language-server: $schema={}schema.json\n", "../".repeat(depth));
+            assert!(text.starts_with(&wanted), "{} does not begin with {wanted}", path.display());
+        }
+    }
+}

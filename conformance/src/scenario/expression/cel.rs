@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use kube_cel::KubeCelExt as _;
-use kube_cel::cel::common::ast::{EntryExpr, Expr, IdedExpr};
+use kube_cel::cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr};
 use kube_cel::cel::objects::{Key, Map};
 use kube_cel::cel::{Context, ExecutionError, Program, Value as Cel};
 use serde_json::{Number, Value};
@@ -15,6 +15,7 @@ use super::Bindings;
 pub struct Compiled {
     program: Program,
     variables: BTreeSet<String>,
+    functions: BTreeSet<String>,
     source: String,
 }
 
@@ -39,9 +40,9 @@ impl Compiled {
             Some(error) => SyntaxError { offset: offset_of(source, error.pos), message: readable(&error.msg) },
             None => SyntaxError { offset: 0, message: "no expression".to_owned() },
         })?;
-        let mut variables = BTreeSet::new();
-        free_variables(program.expression(), &mut Vec::new(), &mut variables);
-        Ok(Self { program, variables, source: source.to_owned() })
+        let mut names = Names::default();
+        names.collect(program.expression());
+        Ok(Self { program, variables: names.variables, functions: names.functions, source: source.to_owned() })
     }
 
     /// The text that was compiled.
@@ -55,16 +56,9 @@ impl Compiled {
     }
 
     /// The functions that it calls and that do not exist.
-    pub(crate) fn unknown_functions(&self) -> Vec<String> {
-        let references = self.program.references();
-        let mut names: Vec<String> = references
-            .functions()
-            .into_iter()
-            .filter(|name| name.starts_with(|c: char| c.is_ascii_alphabetic()) && !function_exists(name))
-            .map(str::to_owned)
-            .collect();
-        names.sort();
-        names
+    pub(crate) fn unknown_functions(&self) -> Vec<&str> {
+        let exists = |name: &&str| !function_exists(name);
+        self.functions.iter().map(String::as_str).filter(exists).collect()
     }
 
     /// Evaluates it. `this` is what `self` stands for, if anything.
@@ -91,13 +85,12 @@ fn readable(message: &str) -> String {
     message.replace("'<EOF>'", "the end of the expression")
 }
 
+/// Whether there is a function of that name; a qualified one (`base64.decode`) has its own.
 fn function_exists(name: &str) -> bool {
     let Ok(call) = Program::compile(&format!("{name}()")) else {
         return true; // A macro: it wants arguments, so it is known.
     };
-    ROOT.with(
-        |root| !matches!(call.execute(root), Err(ExecutionError::UndeclaredReference(unknown)) if *unknown == name),
-    )
+    ROOT.with(|root| !matches!(call.execute(root), Err(ExecutionError::UndeclaredReference(_))))
 }
 
 fn explain(error: &ExecutionError) -> String {
@@ -120,49 +113,77 @@ fn offset_of(source: &str, (line, column): (isize, isize)) -> usize {
     start + rest.char_indices().nth(column).map_or(rest.len(), |(at, _)| at)
 }
 
-fn free_variables(expression: &IdedExpr, bound: &mut Vec<String>, free: &mut BTreeSet<String>) {
-    let mut visit = |inner: &IdedExpr, bound: &mut Vec<String>| free_variables(inner, bound, free);
-    match &expression.expr {
-        Expr::Unspecified | Expr::Literal(_) => {}
-        Expr::Ident(name) => {
-            // `@result` and the like belong to macros.
-            if !name.starts_with('@') && !bound.contains(name) {
-                free.insert(name.clone());
-            }
-        }
-        Expr::Call(call) => {
-            for inner in call.target.as_deref().into_iter().chain(&call.args) {
-                visit(inner, bound);
-            }
-        }
-        Expr::Select(select) => visit(&select.operand, bound),
-        Expr::List(list) => list.elements.iter().for_each(|inner| visit(inner, bound)),
-        Expr::Map(map) => map.entries.iter().for_each(|entry| entries(&entry.expr, &mut |inner| visit(inner, bound))),
-        Expr::Struct(message) => {
-            message.entries.iter().for_each(|entry| entries(&entry.expr, &mut |inner| visit(inner, bound)));
-        }
-        Expr::Comprehension(loop_) => {
-            visit(&loop_.iter_range, bound);
-            visit(&loop_.accu_init, bound);
-            let outer = bound.len();
-            bound.push(loop_.iter_var.clone());
-            bound.extend(loop_.iter_var2.clone());
-            bound.push(loop_.accu_var.clone());
-            visit(&loop_.loop_cond, bound);
-            visit(&loop_.loop_step, bound);
-            visit(&loop_.result, bound);
-            bound.truncate(outer);
-        }
-    }
+/// The names in an expression.
+#[derive(Default)]
+struct Names {
+    variables: BTreeSet<String>,
+    functions: BTreeSet<String>,
+    /// The variables of the macros around.
+    bound: Vec<String>,
 }
 
-fn entries(entry: &EntryExpr, visit: &mut dyn FnMut(&IdedExpr)) {
-    match entry {
-        EntryExpr::MapEntry(entry) => {
-            visit(&entry.key);
-            visit(&entry.value);
+impl Names {
+    fn collect(&mut self, expression: &IdedExpr) {
+        match &expression.expr {
+            Expr::Unspecified | Expr::Literal(_) => {}
+            Expr::Ident(name) => {
+                // `@result` and the like belong to macros.
+                if !name.starts_with('@') && !self.bound.contains(name) {
+                    self.variables.insert(name.clone());
+                }
+            }
+            Expr::Call(call) => self.collect_call(call),
+            Expr::Select(select) => self.collect(&select.operand),
+            Expr::List(list) => self.collect_all(&list.elements),
+            Expr::Map(map) => map.entries.iter().for_each(|entry| self.collect_entry(&entry.expr)),
+            Expr::Struct(message) => message.entries.iter().for_each(|entry| self.collect_entry(&entry.expr)),
+            Expr::Comprehension(comprehension) => {
+                self.collect(&comprehension.iter_range);
+                self.collect(&comprehension.accu_init);
+                let outer = self.bound.len();
+                self.bound.extend([comprehension.iter_var.clone(), comprehension.accu_var.clone()]);
+                self.bound.extend(comprehension.iter_var2.clone());
+                self.collect(&comprehension.loop_cond);
+                self.collect(&comprehension.loop_step);
+                self.collect(&comprehension.result);
+                self.bound.truncate(outer);
+            }
         }
-        EntryExpr::StructField(field) => visit(&field.value),
+    }
+
+    fn collect_call(&mut self, call: &CallExpr) {
+        // Operators are calls as well, of names such as `_+_`.
+        let named = call.func_name.starts_with(|c: char| c.is_ascii_alphabetic());
+        match call.target.as_deref() {
+            // Not a method of a binding, but a function with a dot in its name.
+            Some(IdedExpr { expr: Expr::Ident(prefix), .. })
+                if function_exists(&format!("{prefix}.{}", call.func_name)) => {}
+            target => {
+                if let Some(target) = target {
+                    self.collect(target);
+                }
+                if named {
+                    self.functions.insert(call.func_name.clone());
+                }
+            }
+        }
+        self.collect_all(&call.args);
+    }
+
+    fn collect_all(&mut self, expressions: &[IdedExpr]) {
+        for expression in expressions {
+            self.collect(expression);
+        }
+    }
+
+    fn collect_entry(&mut self, entry: &EntryExpr) {
+        match entry {
+            EntryExpr::MapEntry(entry) => {
+                self.collect(&entry.key);
+                self.collect(&entry.value);
+            }
+            EntryExpr::StructField(field) => self.collect(&field.value),
+        }
     }
 }
 
@@ -230,6 +251,7 @@ mod tests {
     #[case("size(o.a)", json!(2))]
     #[case("quantity('1Gi').compareTo(quantity('1024Mi')) == 0", json!(true))]
     #[case("self.split('.')[0]", json!("a"))]
+    #[case("string(base64.decode('cGc='))", json!("pg"))]
     fn evaluates(#[case] source: &str, #[case] expected: Value) {
         assert_eq!(evaluate(source, &json!("a.svc")), Ok(expected));
     }

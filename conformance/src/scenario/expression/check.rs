@@ -105,8 +105,8 @@ pub fn check(text: &str, scope: &Scope) -> Vec<Problem> {
             }
         }
         for name in compiled.unknown_functions() {
-            let help = nearest(&name, FUNCTIONS).map(|near| format!("did you mean `{near}`?"));
-            report(&name, format!("unknown function `{name}`"), help);
+            let help = nearest(name, FUNCTIONS).map(|near| format!("did you mean `{near}`?"));
+            report(name, format!("unknown function `{name}`"), help);
         }
     }
     problems

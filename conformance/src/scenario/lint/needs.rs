@@ -65,7 +65,7 @@ fn word(value: impl serde::Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// What one operation needs. Public to the module's tests only through [`check`].
+/// What one operation needs.
 fn capabilities(action: &Action) -> Vec<Capability> {
     match action {
         Action::S3(_) => vec![Capability::S3],
@@ -77,8 +77,8 @@ fn capabilities(action: &Action) -> Vec<Capability> {
             _ => vec![Capability::PerconaControl],
         },
         Action::Apply(write) | Action::Create(write) => write.objects.iter().flat_map(of_object).collect(),
-        Action::Admission(Admission { request, expect, .. }) => {
-            let allowed = matches!(expect, AdmissionExpectation::Allowed { .. });
+        Action::Admission(Admission { request, expect, dry_run, .. }) => {
+            let allowed = !dry_run && matches!(expect, AdmissionExpectation::Allowed { .. });
             let mut needed = match request {
                 AdmissionRequest::Create(object) | AdmissionRequest::Apply(object) if allowed => of_object(object),
                 _ => Vec::new(),

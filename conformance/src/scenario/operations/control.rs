@@ -36,7 +36,7 @@ pub enum Release {
     Fault(String),
 }
 
-/// `admission`: a real write, which takes effect when it is allowed.
+/// `admission`: a real write, which takes effect when it is allowed, unless `dryRun` says otherwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Admission {
@@ -50,6 +50,13 @@ pub struct Admission {
     pub request: AdmissionRequest,
     /// What the answer must be.
     pub expect: AdmissionExpectation,
+    /// Lets the API server judge the request and store nothing (`dryRun=All`): for many answers at little cost.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub dry_run: bool,
+    /// Sends the request again until the answer is right or the limit is over: only where the operator learns of a
+    /// change by itself and nothing shows when it has.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub eventually: bool,
     /// What later operations need of `result`; only with `allowed`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<Binding>,

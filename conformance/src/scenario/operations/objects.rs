@@ -149,7 +149,7 @@ pub struct Assert {
     #[schemars(range(min = 1))]
     pub count: Option<u32>,
     /// Also lets conditions (and a status) count that were made for an older generation of the object.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "super::is_false")]
     pub any_generation: bool,
     /// What later operations need of `result`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -221,9 +221,4 @@ fn yes() -> bool {
 
 fn condition_true() -> String {
     "True".to_owned()
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_false(value: &bool) -> bool {
-    !value
 }
