@@ -123,3 +123,39 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
     Ok(duration)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("run")]
+    #[case("crd")]
+    #[case("manifests")]
+    fn help_of(#[case] name: &str) {
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        let help = command.find_subcommand_mut(name).unwrap().render_long_help();
+        insta::assert_snapshot!(name, help);
+    }
+
+    #[test]
+    fn help() {
+        insta::assert_snapshot!(Cli::command().term_width(100).render_long_help());
+    }
+
+    #[rstest]
+    #[case("5m", Some(300))]
+    #[case("90s", Some(90))]
+    #[case("1h30m", Some(5400))]
+    #[case("0s", None)]
+    #[case("-5s", None)]
+    #[case("5", None)]
+    #[case("soon", None)]
+    fn durations(#[case] text: &str, #[case] seconds: Option<u64>) {
+        assert_eq!(duration(text).ok().map(|duration| duration.as_secs()), seconds);
+    }
+}

@@ -179,3 +179,50 @@ fn renewed(mut lease: Lease, now: Timestamp) -> Lease {
     lease.spec.get_or_insert_default().renew_time = Some(MicroTime(now));
     lease
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn lease(holder: Option<&str>) -> Lease {
+        let spec = LeaseSpec {
+            holder_identity: holder.map(str::to_owned),
+            lease_duration_seconds: Some(7),
+            lease_transitions: Some(4),
+            ..LeaseSpec::default()
+        };
+        Lease {
+            metadata: ObjectMeta { resource_version: Some("9".to_owned()), ..ObjectMeta::default() },
+            spec: Some(spec),
+        }
+    }
+
+    #[rstest]
+    #[case::absent(None, true)]
+    #[case::never_held(Some(lease(None)), true)]
+    #[case::released(Some(lease(Some(""))), true)]
+    #[case::held(Some(lease(Some("a"))), false)]
+    fn a_lease_is_free_without_a_holder(#[case] lease: Option<Lease>, #[case] free: bool) {
+        assert_eq!(is_free(lease.as_ref()), free);
+    }
+
+    #[test]
+    fn others_wait_as_long_as_the_lease_says() {
+        assert_eq!(duration(Some(&lease(Some("a")))), Duration::from_secs(7));
+        assert_eq!(duration(None), DURATION);
+    }
+
+    #[test]
+    fn a_claim_counts_transitions_and_keeps_the_version() {
+        let claimed = claim(Some(lease(Some("a"))), "b", Timestamp::UNIX_EPOCH);
+        assert_eq!(claimed.metadata.resource_version.as_deref(), Some("9"));
+        let spec = claimed.spec.unwrap();
+        assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("b"), Some(5)));
+        assert_eq!(spec.renew_time, spec.acquire_time);
+
+        let first = claim(None, "b", Timestamp::UNIX_EPOCH);
+        assert_eq!((first.metadata.resource_version, first.spec.unwrap().lease_transitions), (None, Some(0)));
+    }
+}

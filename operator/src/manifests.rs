@@ -220,3 +220,42 @@ fn webhook(options: &Options) -> Value {
         }],
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> Options {
+        Options {
+            namespace: "dittofs-system".to_owned(),
+            image: "operator:1".to_owned(),
+            ca_bundle: Some("Q0E=".to_owned()),
+        }
+    }
+
+    #[test]
+    fn the_operator_may_do_this() {
+        insta::assert_yaml_snapshot!(rbac(&options()));
+    }
+
+    #[test]
+    fn the_operator_runs_like_this() {
+        insta::assert_yaml_snapshot!((deployment(&options()), service(&options()), webhook(&options())));
+    }
+
+    #[test]
+    fn all_documents_are_there_and_none_is_empty() {
+        let text = all(&options()).unwrap();
+        let kinds: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("kind: ")).collect();
+        let expected = "Namespace CustomResourceDefinition ServiceAccount ClusterRole ClusterRoleBinding Role RoleBinding \
+                        Deployment Service ValidatingWebhookConfiguration";
+        assert_eq!(kinds.join(" "), expected);
+        assert_eq!(text.matches("\n---\n").count(), kinds.len() - 1);
+    }
+
+    #[test]
+    fn the_certificate_authority_is_optional() {
+        let options = Options { ca_bundle: None, ..options() };
+        assert_eq!(webhook(&options)["webhooks"][0]["clientConfig"].get("caBundle"), None);
+    }
+}

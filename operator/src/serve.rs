@@ -125,3 +125,49 @@ pub async fn listen(flag: &str, address: &str) -> anyhow::Result<TcpListener> {
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> anyhow::Result<()> {
     Ok(axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await?)
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn get(router: Router, path: &str) -> (StatusCode, String) {
+        let response = router.oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap();
+        let status = response.status();
+        let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (status, String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn readiness_names_what_is_missing() {
+        let readiness = Readiness::waiting_for(["caches", "webhook"]);
+        let ask = async |path| get(health(readiness.clone()), path).await;
+        assert_eq!(ask("/healthz").await.0, StatusCode::OK);
+        assert_eq!(ask("/readyz").await, (StatusCode::SERVICE_UNAVAILABLE, "waiting for caches, webhook".to_owned()));
+        readiness.done("caches");
+        readiness.done("webhook");
+        assert_eq!(ask("/readyz").await, (StatusCode::OK, "ok".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn metrics_count() {
+        let counted = Metrics::default();
+        counted.reconciled(true, Duration::from_millis(7));
+        counted.admitted(false);
+        counted.lead(true);
+        let (status, text) = get(metrics(counted), "/metrics").await;
+        assert_eq!(status, StatusCode::OK);
+        insta::assert_snapshot!(text);
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_named() {
+        let taken = listen("--a", "127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let error = listen("--health-bind-address", &address).await.unwrap_err().to_string();
+        assert_eq!(error, format!("cannot listen on {address} (--health-bind-address)"));
+    }
+}

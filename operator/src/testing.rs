@@ -9,11 +9,11 @@ use crate::api::{DittoServer, PerconaPGCluster};
 
 /// The `DittoServer` `demo` in `team-a`, generation 3, with `spec` (YAML) besides its storage.
 pub(crate) fn server(spec: &str) -> DittoServer {
-    let spec = spec.lines().map(|line| format!("  {line}\n")).collect::<String>();
+    let spec = spec.replace('\n', "\n  ");
     let text = format!(
         "apiVersion: dittofs.dittofs.com/v1alpha1\nkind: DittoServer\n\
          metadata: {{name: demo, namespace: team-a, uid: uid-of-demo, generation: 3}}\n\
-         spec:\n  storage: {{metadataSize: 1Gi}}\n{spec}"
+         spec:\n  storage: {{metadataSize: 1Gi}}\n  {spec}"
     );
     serde_yaml::from_str(&text).expect("a DittoServer")
 }

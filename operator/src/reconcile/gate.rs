@@ -173,13 +173,13 @@ mod tests {
         Cluster::Ours(Box::new(cluster(rest)))
     }
 
-    fn without(key: &str) -> Option<Secret> {
-        Some(secret(&CREDENTIALS.into_iter().filter(|(name, _)| *name != key).collect::<Vec<_>>()))
+    fn without(key: &str) -> Secret {
+        secret(&CREDENTIALS.into_iter().filter(|(name, _)| *name != key).collect::<Vec<_>>())
     }
 
-    fn with(key: &str, value: &str) -> Option<Secret> {
+    fn with(key: &str, value: &str) -> Secret {
         let replaced = |(name, old)| if name == key { (name, value) } else { (name, old) };
-        Some(secret(&CREDENTIALS.map(replaced)))
+        secret(&CREDENTIALS.map(replaced))
     }
 
     fn verdict(spec: &str, cluster: Cluster, secret: Option<Secret>) -> Verdict {
@@ -190,15 +190,20 @@ mod tests {
     #[case::no_crd(Cluster::NotInstalled, None, "PerconaPGClusterNotFound", "is not installed: install Percona")]
     #[case::no_cluster(Cluster::NotFound, None, "PerconaPGClusterNotFound", "demo-postgres does not exist")]
     #[case::foreign(Cluster::Foreign("belongs to Helm x".into()), None, "ClusterNotOurs", "belongs to Helm x")]
-    #[case::no_status(ours(""), without(""), "WaitingForPostgreSQL", "has no state yet")]
-    #[case::empty_state(ours("status: {state: ''}"), without(""), "WaitingForPostgreSQL", "has no state yet")]
-    #[case::initializing(ours("status: {state: initializing}"), without(""), "WaitingForPostgreSQL", "is initializing")]
-    #[case::paused(ours("status: {state: paused}"), without(""), "WaitingForPostgreSQL", "is paused")]
-    #[case::unknown(ours("status: {state: new-word}"), without(""), "WaitingForPostgreSQL", "is new-word")]
+    #[case::no_status(ours(""), Some(without("")), "WaitingForPostgreSQL", "has no state yet")]
+    #[case::empty_state(ours("status: {state: ''}"), Some(without("")), "WaitingForPostgreSQL", "has no state yet")]
+    #[case::initializing(
+        ours("status: {state: initializing}"),
+        Some(without("")),
+        "WaitingForPostgreSQL",
+        "is initializing"
+    )]
+    #[case::paused(ours("status: {state: paused}"), Some(without("")), "WaitingForPostgreSQL", "is paused")]
+    #[case::unknown(ours("status: {state: new-word}"), Some(without("")), "WaitingForPostgreSQL", "is new-word")]
     #[case::no_secret(ours(READY), None, "WaitingForCredentials", "demo-postgres-pguser-dittofs does not exist")]
-    #[case::no_uri(ours(READY), without("uri"), "WaitingForCredentials", "lacks uri")]
-    #[case::no_password(ours(READY), without("password"), "WaitingForCredentials", "lacks password")]
-    #[case::empty_password(ours(READY), with("password", ""), "WaitingForCredentials", "lacks password")]
+    #[case::no_uri(ours(READY), Some(without("uri")), "WaitingForCredentials", "lacks uri")]
+    #[case::no_password(ours(READY), Some(without("password")), "WaitingForCredentials", "lacks password")]
+    #[case::empty_password(ours(READY), Some(with("password", "")), "WaitingForCredentials", "lacks password")]
     #[case::no_keys(
         ours(READY),
         Some(Secret::default()),
@@ -219,8 +224,8 @@ mod tests {
     }
 
     #[rstest]
-    #[case::all(without(""))]
-    #[case::no_verifier(without("verifier"))]
+    #[case::all(Some(without("")))]
+    #[case::no_verifier(Some(without("verifier")))]
     fn the_gate_opens_with_six_keys(#[case] secret: Option<Secret>) {
         let verdict = verdict(PERCONA, ours(READY), secret);
         assert_eq!((verdict.ready, verdict.reason), (true, "PostgreSQLReady"));
@@ -233,8 +238,8 @@ mod tests {
     #[case::host("host", true)]
     #[case::verifier("verifier", false)]
     fn only_the_six_values_change_the_digest(#[case] key: &str, #[case] changes: bool) {
-        let before = verdict(PERCONA, ours(READY), without("")).digest;
-        let after = verdict(PERCONA, ours(READY), with(key, "other")).digest;
+        let before = verdict(PERCONA, ours(READY), Some(without(""))).digest;
+        let after = verdict(PERCONA, ours(READY), Some(with(key, "other"))).digest;
         assert_eq!(before != after, changes);
     }
 
@@ -242,7 +247,7 @@ mod tests {
     fn a_cluster_that_is_being_deleted_is_not_ready() {
         let mut dying = cluster(READY);
         dying.metadata.deletion_timestamp = Some(serde_json::from_str("\"2026-11-24T08:00:00Z\"").unwrap());
-        let verdict = verdict(PERCONA, Cluster::Ours(Box::new(dying)), without(""));
+        let verdict = verdict(PERCONA, Cluster::Ours(Box::new(dying)), Some(without("")));
         assert_eq!((verdict.ready, verdict.reason), (false, "WaitingForPostgreSQL"));
     }
 

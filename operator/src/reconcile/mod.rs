@@ -4,6 +4,7 @@
 //! `gate`, `validate`, `build` and `status` know no client. `dereference`, `apply`, `events` and `controller` do.
 
 pub mod apply;
+mod backup;
 pub mod build;
 pub mod controller;
 pub mod cron;

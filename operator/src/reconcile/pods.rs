@@ -39,7 +39,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(init: Value) -> Pod {
+    fn pod(init: &Value) -> Pod {
         serde_json::from_value(json!({
             "metadata": { "name": "demo-0" },
             "status": { "initContainerStatuses": [init] },
@@ -47,7 +47,7 @@ mod tests {
         .unwrap()
     }
 
-    fn status(name: &str, state: Value, last: Value) -> Value {
+    fn status(name: &str, state: &Value, last: &Value) -> Value {
         json!({
             "name": name, "image": "x", "imageID": "x", "ready": false, "restartCount": 1,
             "state": state, "lastState": last,
@@ -72,7 +72,7 @@ mod tests {
         #[case] last: Value,
         #[case] expected: Option<&str>,
     ) {
-        let said = gave_up(&pod(status(name, state, last)));
+        let said = gave_up(&pod(&status(name, &state, &last)));
         match expected {
             Some(words) => assert!(said.as_ref().is_some_and(|said| said.contains(words)), "{said:?}"),
             None => assert_eq!(said, None),

@@ -3,9 +3,8 @@
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::backup;
 use super::gate::{Cluster, Facts, Source, Verdict};
-use crate::api::percona::PerconaPGClusterStatus;
-use crate::api::spec::Backup;
 use crate::api::{DittoServer, DittoServerStatus, Phase, names};
 
 /// Something that stops the server until a person, or time, helps.
@@ -62,7 +61,7 @@ pub fn next(seen: &Seen<'_>, now: &Time) -> DittoServerStatus {
         Said { kind: "DatabaseReady", status: verdict.ready, reason: verdict.reason, message: verdict.message.clone() },
         Said { kind: "Progressing", status: progressing.0, reason: progressing.1, message: progressing.2 },
     ];
-    if let Some((status, reason, message)) = backup_ready(seen) {
+    if let Some((status, reason, message)) = backup::ready(seen.server, seen.facts, seen.verdict) {
         said.insert(2, Said { kind: "BackupReady", status, reason, message });
     }
     let ours = matches!(Source::of(seen.server), Source::Percona) && matches!(seen.facts.cluster, Cluster::Ours(_));
@@ -163,7 +162,8 @@ impl Rollout {
     }
 }
 
-type Word = (bool, &'static str, String);
+/// Status, reason and message of a condition.
+pub(super) type Word = (bool, &'static str, String);
 
 fn ready(seen: &Seen<'_>, rollout: &Rollout) -> Word {
     if let Some(failure) = seen.failure {
@@ -205,53 +205,6 @@ fn phase(seen: &Seen<'_>, rollout: &Rollout) -> Phase {
     }
 }
 
-/// What `BackupReady` says, when backups are on.
-fn backup_ready(seen: &Seen<'_>) -> Option<Word> {
-    let percona = seen.server.spec.percona.as_ref().filter(|percona| percona.enabled)?;
-    let backup = percona.backup.as_ref().filter(|backup| backup.enabled)?;
-    let Cluster::Ours(cluster) = &seen.facts.cluster else {
-        return Some((false, seen.verdict.reason, seen.verdict.message.clone()));
-    };
-    let name = cluster.metadata.name.as_deref().unwrap_or_default();
-    // A cluster without backups keeps the conditions of the time when it had some (observed.md 1.5).
-    if cluster.spec.backups.enabled == Some(false) {
-        let message = format!("backups are off in PerconaPGCluster {name}, which is created once: turn them on there");
-        return Some((false, "BackupsOffInCluster", message));
-    }
-    Some(backups_of(name, backup, &cluster.status.clone().unwrap_or_default(), seen.facts.backup_secret_missing))
-}
-
-fn backups_of(cluster: &str, backup: &Backup, status: &PerconaPGClusterStatus, secret_missing: bool) -> Word {
-    let secret = backup.credentials_secret_ref.as_ref().map(|secret| secret.name.as_str()).unwrap_or_default();
-    let repos = status.pgbackrest.as_ref().map(|pgbackrest| pgbackrest.repos.as_slice()).unwrap_or_default();
-    let stanza = !repos.is_empty() && repos.iter().all(|repo| repo.stanza_created);
-    let overall = status.conditions.iter().find(|condition| condition.type_ == "ReadyForBackup");
-    match overall.map(|condition| (condition.status.as_str(), condition.reason.as_str())) {
-        Some(("True", _)) if stanza => {
-            (true, "ReadyForBackup", "the stanza exists and the first backup is made".to_owned())
-        }
-        _ if secret_missing => (
-            false,
-            "CredentialsSecretMissing",
-            format!("Secret {secret} does not exist: PostgreSQL itself cannot start without it"),
-        ),
-        _ if status.state != "ready" => {
-            (false, "WaitingForPostgreSQL", format!("PerconaPGCluster {cluster} is not ready"))
-        }
-        _ if !stanza => (
-            false,
-            "StanzaNotCreated",
-            format!(
-                "pgBackRest could not create its stanza in repo1: check bucket, endpoint and the keys in Secret {secret};                  the events of PostgresCluster {cluster} say what S3 answered"
-            ),
-        ),
-        Some((_, "PGBackRestRepoHostReady")) => {
-            (false, "RepoHostNotReady", "the repository host is not ready".to_owned())
-        }
-        _ => (false, "WaitingForFirstBackup", "the first backup is not finished".to_owned()),
-    }
-}
-
 /// Completes what was decided. `lastTransitionTime` moves only with the status.
 fn conditions(server: &DittoServer, said: Vec<Said>, now: &Time) -> Vec<Condition> {
     let before = server.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
@@ -270,3 +223,6 @@ fn conditions(server: &DittoServer, said: Vec<Said>, now: &Time) -> Vec<Conditio
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

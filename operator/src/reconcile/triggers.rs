@@ -190,3 +190,29 @@ impl Backoff for Quick {
         self.retries = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::testing::{BACKED_UP, server};
+
+    #[rstest]
+    #[case::own("percona: {enabled: true}", "demo-postgres-pguser-dittofs", true)]
+    #[case::backup(BACKED_UP, "s3-keys", true)]
+    #[case::strange("percona: {enabled: true}", "other", false)]
+    #[case::other_user("percona: {enabled: true}", "demo-postgres-pguser-postgres", false)]
+    #[case::external("database: {postgresSecretRef: {name: db, key: url}}", "db", true)]
+    #[case::ignored("percona: {enabled: true}\ndatabase: {postgresSecretRef: {name: db, key: url}}", "db", false)]
+    #[case::sqlite("", "demo-postgres-pguser-dittofs", false)]
+    fn only_secrets_that_are_read_cause_something(#[case] spec: &str, #[case] secret: &str, #[case] expected: bool) {
+        assert_eq!(reads(&server(spec), secret), expected);
+    }
+
+    #[test]
+    fn retries_slow_down() {
+        let delays: Vec<_> = Quick::default().take(10).map(|delay| delay.as_millis()).collect();
+        assert_eq!(delays, [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000]);
+    }
+}

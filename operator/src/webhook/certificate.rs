@@ -81,3 +81,44 @@ fn load(directory: &Path) -> anyhow::Result<Loaded> {
         .with_context(|| format!("{} and {} do not fit together", certificate.display(), key.display()))?;
     Ok(Loaded { config: Arc::new(config), stamps })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(directory: &Path, name: &str) {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        // Of another length than the one before, for file systems with coarse times.
+        let comment = "#".repeat(name.len());
+        std::fs::write(directory.join("tls.crt"), format!("{comment}\n{}", made.cert.pem())).unwrap();
+        std::fs::write(directory.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
+    }
+
+    fn load_with_ring(directory: &Path) -> anyhow::Result<Certificate> {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        Certificate::load(directory)
+    }
+
+    #[test]
+    fn a_new_certificate_is_used_by_the_next_handshake() {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), "a");
+        let certificate = load_with_ring(directory.path()).unwrap();
+        let first = certificate.current();
+        assert!(Arc::ptr_eq(&first, &certificate.current()), "nothing changed");
+
+        write(directory.path(), "bb");
+        let second = certificate.current();
+        assert!(!Arc::ptr_eq(&first, &second));
+
+        std::fs::write(directory.path().join("tls.crt"), "half").unwrap();
+        assert!(Arc::ptr_eq(&second, &certificate.current()), "a certificate that cannot be used is not used");
+    }
+
+    #[test]
+    fn a_missing_certificate_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = format!("{:#}", load_with_ring(directory.path()).err().unwrap());
+        assert!(error.contains("no tls.crt and tls.key in"), "{error}");
+    }
+}

@@ -43,3 +43,38 @@ fn global_options(file: &[u8]) -> Vec<String> {
     }
     options
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::complaint;
+    use crate::testing::secret;
+
+    const KEYS: &str = "repo1-s3-key=AKIA\nrepo1-s3-key-secret = hunter2\n";
+
+    #[rstest]
+    #[case::usable(&[("s3.conf", format!("[global]\n{KEYS}"))], None)]
+    #[case::any_name(&[("cloud.conf", format!("# keys\n\n[global]\n{KEYS}"))], None)]
+    #[case::two_files(&[("a.conf", "[global]\nrepo1-s3-key=A".to_owned()), ("b.conf", "[global]\nrepo1-s3-key-secret=B".to_owned())], None)]
+    #[case::no_conf(&[("s3.txt", format!("[global]\n{KEYS}"))], Some("no key that ends in .conf"))]
+    #[case::empty(&[], Some("no key that ends in .conf"))]
+    #[case::no_section(&[("s3.conf", KEYS.to_owned())], Some("repo1-s3-key and no repo1-s3-key-secret"))]
+    #[case::other_section(&[("s3.conf", format!("[db]\n{KEYS}"))], Some("repo1-s3-key and no repo1-s3-key-secret"))]
+    #[case::one_key(&[("s3.conf", "[global]\nrepo1-s3-key=A\n".to_owned())], Some("sets no repo1-s3-key-secret in"))]
+    #[case::no_value(&[("s3.conf", "[global]\nrepo1-s3-key=A\nrepo1-s3-key-secret=\n".to_owned())], Some("sets no repo1-s3-key-secret in"))]
+    fn what_pgbackrest_could_not_use(#[case] values: &[(&str, String)], #[case] expected: Option<&str>) {
+        let values: Vec<_> = values.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        let said = complaint(Some(&secret(&values)));
+        match expected {
+            Some(words) => assert!(said.as_ref().is_some_and(|said| said.contains(words)), "{said:?}"),
+            None => assert_eq!(said, None),
+        }
+        assert!(!said.unwrap_or_default().contains("hunter2"));
+    }
+
+    #[test]
+    fn a_missing_secret() {
+        assert!(complaint(None).unwrap().contains("does not exist"));
+    }
+}

@@ -82,3 +82,78 @@ async fn surroundings(
     }
     Ok(around)
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::{Request, Response};
+    use rstest::rstest;
+    use serde_json::{Value, json};
+    use tower::{ServiceExt as _, service_fn};
+
+    use super::*;
+    use crate::testing::server;
+
+    /// A cluster in which Percona's CRD answers with `crd`, and nothing else exists.
+    fn cluster(crd: Option<Value>) -> Client {
+        let found = move |request: Request<_>| {
+            let crd = crd.clone().filter(|_| request.uri().path().ends_with(names::PERCONA_CRD));
+            let missing =
+                json!({ "kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404, "message": "" });
+            let response = Response::builder().status(if crd.is_some() { 200 } else { 404 });
+            std::future::ready(response.body(Body::from(crd.unwrap_or(missing).to_string())))
+        };
+        Client::new(service_fn(found), "default")
+    }
+
+    async fn ask(client: Client, review: Value) -> Value {
+        let request =
+            Request::post(PATH).header("content-type", "application/json").body(Body::from(review.to_string()));
+        let response = router(client, Metrics::default()).oneshot(request.unwrap()).await.unwrap();
+        let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    fn create(spec: &str) -> Value {
+        json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "1", "operation": "CREATE", "name": "demo", "namespace": "team-a", "userInfo": {}, "dryRun": false,
+                "kind": { "group": "dittofs.dittofs.com", "version": "v1alpha1", "kind": "DittoServer" },
+                "resource": { "group": "dittofs.dittofs.com", "version": "v1alpha1", "resource": "dittoservers" },
+                "object": server(spec), "oldObject": null,
+            },
+        })
+    }
+
+    fn crd(metadata: &Value) -> Value {
+        json!({ "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata })
+    }
+
+    #[rstest]
+    #[case::not_installed(None, false)]
+    #[case::installed(Some(crd(&json!({ "name": names::PERCONA_CRD }))), true)]
+    #[case::going(Some(crd(&json!({ "name": names::PERCONA_CRD, "deletionTimestamp": "2026-11-24T08:00:00Z" }))), false)]
+    #[tokio::test]
+    async fn the_crd_is_asked_for_at_the_time(#[case] crd: Option<Value>, #[case] allowed: bool) {
+        let answer = ask(cluster(crd), create("percona: {enabled: true}")).await;
+        assert_eq!(answer["response"]["uid"], "1");
+        assert_eq!(answer["response"]["allowed"], allowed, "{answer}");
+    }
+
+    #[tokio::test]
+    async fn warnings_come_with_what_is_allowed() {
+        let spec = "percona: {enabled: true}\ndatabase: {postgresSecretRef: {name: db, key: url}}";
+        let answer = ask(cluster(Some(crd(&json!({ "name": names::PERCONA_CRD })))), create(spec)).await;
+        assert_eq!(answer["response"]["allowed"], true);
+        assert!(answer["response"]["warnings"][0].as_str().unwrap().contains("spec.database is ignored"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_deletion_has_no_object() {
+        let mut review = create("");
+        review["request"]["operation"] = json!("DELETE");
+        review["request"]["object"] = Value::Null;
+        assert_eq!(ask(cluster(None), review).await["response"]["allowed"], true);
+    }
+}

@@ -131,3 +131,70 @@ fn differences(path: &str, before: &Value, after: &Value) -> Vec<String> {
         _ => vec![path.to_owned()],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::testing::{BACKED_UP, secret, server};
+
+    const PERCONA: &str = "percona: {enabled: true}";
+
+    fn around(percona_installed: bool) -> Surroundings {
+        let keys = secret(&[("s3.conf", "[global]\nrepo1-s3-key=A\nrepo1-s3-key-secret=B")]);
+        Surroundings { percona_installed, backup_secret: Some(keys) }
+    }
+
+    #[rstest]
+    #[case::without_percona("", None, false, 0)]
+    #[case::without_crd(PERCONA, None, false, 1)]
+    #[case::with_crd(PERCONA, None, true, 0)]
+    #[case::turned_on_without_crd(PERCONA, Some(""), false, 1)]
+    #[case::on_already("percona: {enabled: true}\nreplicas: 0", Some(PERCONA), false, 0)]
+    #[case::switched_off("percona: {enabled: false}", None, false, 0)]
+    fn percona_needs_its_crd(
+        #[case] new: &str,
+        #[case] old: Option<&str>,
+        #[case] installed: bool,
+        #[case] errors: usize,
+    ) {
+        let answer = answer(&server(new), old.map(server).as_ref(), &around(installed));
+        assert_eq!(answer.errors.len(), errors, "{answer:?}");
+        assert!(answer.errors.iter().all(|error| error.contains("install the Percona Operator for PostgreSQL 2.8")));
+    }
+
+    #[test]
+    fn everything_that_can_be_said() {
+        let new = format!(
+            "{}\n    fullSchedule: sometimes\ndatabase: {{type: postgres, postgresSecretRef: {{name: db, key: url}}}}",
+            BACKED_UP.replace("enabled: true\n  backup", "enabled: true\n  replicas: 3\n  backup")
+        );
+        let mut new = server(&new);
+        new.spec.storage.metadata_size = "2Gi".to_owned();
+        let around = Surroundings { percona_installed: true, backup_secret: None };
+        insta::assert_debug_snapshot!(answer(&new, Some(&server(BACKED_UP)), &around));
+    }
+
+    #[test]
+    fn a_cluster_that_is_left_behind_is_named() {
+        let answer = answer(&server("percona: {enabled: false}"), Some(&server(PERCONA)), &around(true));
+        assert_eq!(answer.errors, Vec::<String>::new());
+        assert!(answer.warnings[0].contains("demo-postgres stays"), "{answer:?}");
+    }
+
+    #[rstest]
+    #[case::being_deleted(true, "replicas: 0")]
+    #[case::metadata_only(false, "")]
+    fn deletion_and_metadata_are_never_refused(#[case] deleting: bool, #[case] change: &str) {
+        let bad = format!("{BACKED_UP}\n    fullSchedule: sometimes");
+        let old = server(&bad);
+        let mut new = server(&format!("{bad}\n{change}"));
+        new.metadata.finalizers = Some(Vec::new());
+        if deleting {
+            new.metadata.deletion_timestamp = Some(serde_json::from_str("\"2026-11-24T08:00:00Z\"").unwrap());
+        }
+        assert_eq!(questions(&new, Some(&old)), None);
+        assert_eq!(answer(&new, Some(&old), &Surroundings::default()), Answer::default());
+    }
+}

@@ -140,9 +140,8 @@ mod tests {
     #[test]
     fn a_cluster_with_everything() {
         let spec = format!(
-            "{}\n    verifyTLS: true\n    caSecretRef: {{name: s3-ca, key: ca.crt}}\n    retentionDays: 30\n  \
-             replicas: 3\n  storageClassName: fast\n  postgresVersion: 17\n  databaseName: my_db",
-            BACKED_UP
+            "{BACKED_UP}\n    verifyTLS: true\n    caSecretRef: {{name: s3-ca, key: ca.crt}}\n    retentionDays: 30\n  \
+             replicas: 3\n  storageClassName: fast\n  postgresVersion: 17\n  databaseName: my_db"
         );
         insta::assert_yaml_snapshot!(built(&spec));
     }

@@ -1,0 +1,218 @@
+//! Decisions and transitions.
+
+use std::fmt::Write as _;
+
+use rstest::rstest;
+use serde_json::json;
+
+use super::*;
+use crate::reconcile::gate::judge;
+use crate::testing::{BACKED_UP, CREDENTIALS, cluster, secret, server};
+
+const READY: &str = "status: {state: ready}";
+
+fn at(second: u8) -> Time {
+    serde_json::from_value(json!(format!("2026-11-24T08:00:{second:02}Z"))).unwrap()
+}
+
+fn pods(ready: i32, updated: i32, existing: i32) -> StatefulSet {
+    serde_json::from_value(json!({
+        "metadata": { "generation": 2 },
+        "status": {
+            "observedGeneration": 2, "replicas": existing, "readyReplicas": ready, "updatedReplicas": updated,
+        },
+    }))
+    .unwrap()
+}
+
+fn facts(rest: &str, complete: bool) -> Facts {
+    let values = if complete { &CREDENTIALS[..] } else { &CREDENTIALS[..3] };
+    Facts {
+        cluster: Cluster::Ours(Box::new(cluster(rest))),
+        secret: Some(secret(values)),
+        backup_secret_missing: false,
+    }
+}
+
+/// The next status of `server`, of these facts.
+fn step(
+    server: &DittoServer,
+    facts: &Facts,
+    workload: Option<&StatefulSet>,
+    failure: Option<&Failure>,
+    now: u8,
+) -> DittoServerStatus {
+    let verdict = judge(server, facts);
+    next(&Seen { server, facts, verdict: &verdict, workload, failure }, &at(now))
+}
+
+fn summary(status: &DittoServerStatus) -> String {
+    let conditions = status.conditions.iter().map(|one| format!("{}={}/{}", one.type_, one.status, one.reason));
+    format!("{:?}: {}", status.phase.unwrap(), conditions.collect::<Vec<_>>().join(" "))
+}
+
+fn failed() -> Failure {
+    Failure { reason: "PostgreSQLFailed", message: "gave up".to_owned() }
+}
+
+#[rstest]
+#[case::waits(
+    "status: {}",
+    None,
+    None,
+    "Pending: Ready=False/DatabaseNotReady DatabaseReady=False/WaitingForPostgreSQL Progressing=True/WaitingForDatabase"
+)]
+#[case::rolls_out(
+    READY,
+    Some(pods(0, 1, 1)),
+    None,
+    "Pending: Ready=False/PodsNotReady DatabaseReady=True/PostgreSQLReady Progressing=True/RollingOut"
+)]
+#[case::runs(
+    READY,
+    Some(pods(1, 1, 1)),
+    None,
+    "Running: Ready=True/Ready DatabaseReady=True/PostgreSQLReady Progressing=False/Settled"
+)]
+#[case::old_pod_is_ready(
+    READY,
+    Some(pods(1, 0, 1)),
+    None,
+    "Running: Ready=False/PodsNotReady DatabaseReady=True/PostgreSQLReady Progressing=True/RollingOut"
+)]
+#[case::flaps(
+    "status: {state: initializing}",
+    Some(pods(1, 1, 1)),
+    None,
+    "Running: Ready=False/DatabaseNotReady DatabaseReady=False/WaitingForPostgreSQL Progressing=True/WaitingForDatabase"
+)]
+#[case::gave_up(
+    READY,
+    Some(pods(0, 1, 1)),
+    Some(failed()),
+    "Failed: Ready=False/PostgreSQLFailed DatabaseReady=True/PostgreSQLReady Progressing=False/PostgreSQLFailed"
+)]
+fn the_status_follows(
+    #[case] cluster: &str,
+    #[case] workload: Option<StatefulSet>,
+    #[case] failure: Option<Failure>,
+    #[case] expected: &str,
+) {
+    let server = server("percona: {enabled: true}");
+    let status = step(&server, &facts(cluster, true), workload.as_ref(), failure.as_ref(), 0);
+    assert_eq!(summary(&status), expected);
+    assert_eq!(status.observed_generation, Some(3));
+    assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(3)));
+}
+
+#[rstest]
+#[case::stopped(
+    pods(0, 0, 0),
+    "Stopped: Ready=False/Stopped DatabaseReady=True/PostgreSQLReady Progressing=False/Settled"
+)]
+#[case::stopping(
+    pods(1, 1, 1),
+    "Pending: Ready=False/Stopped DatabaseReady=True/PostgreSQLReady Progressing=True/RollingOut"
+)]
+fn a_server_can_be_stopped(#[case] workload: StatefulSet, #[case] expected: &str) {
+    let server = server("percona: {enabled: true}\nreplicas: 0");
+    assert_eq!(summary(&step(&server, &facts(READY, true), Some(&workload), None, 0)), expected);
+}
+
+#[test]
+fn times_move_only_with_the_status() {
+    let mut server = server("percona: {enabled: true}");
+    server.status = Some(step(&server, &facts("status: {}", true), None, None, 1));
+    let again = step(&server, &facts("status: {state: initializing}", true), None, None, 2);
+    assert!(again.conditions.iter().all(|condition| condition.last_transition_time == at(1)));
+    assert!(!same(server.status.as_ref().unwrap(), &again), "the message changed");
+    server.status = Some(again);
+    let ready = step(&server, &facts(READY, true), None, None, 3);
+    let time = |kind: &str| ready.conditions.iter().find(|one| one.type_ == kind).unwrap().last_transition_time.clone();
+    assert_eq!((time("DatabaseReady"), time("Ready")), (at(3), at(1)));
+}
+
+#[test]
+fn the_order_of_conditions_says_nothing() {
+    let status = step(&server(BACKED_UP), &facts(READY, true), None, None, 1);
+    let mut turned = status.clone();
+    turned.conditions.reverse();
+    assert!(same(&status, &turned));
+    turned.conditions[0].reason = "Other".to_owned();
+    assert!(!same(&status, &turned));
+}
+
+#[test]
+fn each_transition_is_one_event() {
+    let mut server = server("percona: {enabled: true}");
+    let running = pods(1, 1, 1);
+    let steps: [(&str, Cluster, bool, Option<Failure>); 9] = [
+        ("no cluster", Cluster::NotFound, true, None),
+        ("initializing", facts("status: {state: initializing}", true).cluster, true, None),
+        ("ready, Secret incomplete", facts(READY, false).cluster, false, None),
+        ("complete", facts(READY, true).cluster, true, None),
+        ("gave up", facts(READY, true).cluster, true, Some(failed())),
+        ("gave up again", facts(READY, true).cluster, true, Some(failed())),
+        ("runs", facts(READY, true).cluster, true, None),
+        ("flaps", facts("status: {state: initializing}", true).cluster, true, None),
+        ("taken", Cluster::Foreign("belongs to Helm x".to_owned()), true, None),
+    ];
+    let mut log = String::new();
+    for (name, cluster, complete, failure) in steps {
+        let facts = Facts { cluster, ..facts(READY, complete) };
+        let after = step(&server, &facts, Some(&running), failure.as_ref(), 0);
+        let notices = notices(&server, &after);
+        let notices = notices.iter().map(|one| format!("{}{}", one.reason, if one.warning { "!" } else { "" }));
+        writeln!(log, "{name}: {}", notices.collect::<Vec<_>>().join(", ")).unwrap();
+        assert_eq!(super::notices(&DittoServer { status: Some(after.clone()), ..server.clone() }, &after), []);
+        server.status = Some(after);
+    }
+    insta::assert_snapshot!(log);
+}
+
+const STANZA: &str = "pgbackrest: {repos: [{name: repo1, stanzaCreated: true}]}";
+
+fn overall(status: &str, reason: &str) -> String {
+    format!(
+        "conditions: [{{type: ReadyForBackup, status: '{status}', reason: {reason}, message: '', lastTransitionTime: '2026-11-24T08:00:00Z'}}]"
+    )
+}
+
+#[rstest]
+#[case::initializing("state: initializing".to_owned(), false, "False/WaitingForPostgreSQL")]
+#[case::no_secret("state: initializing".to_owned(), true, "False/CredentialsSecretMissing")]
+#[case::wrong_keys(format!("state: ready, {}", overall("False", "PGBackRestReplicaCreate")), false, "False/StanzaNotCreated")]
+#[case::no_repo_host(format!("state: ready, {STANZA}, {}", overall("False", "PGBackRestRepoHostReady")), false, "False/RepoHostNotReady")]
+#[case::first_backup(format!("state: ready, {STANZA}, {}", overall("False", "PGBackRestReplicaCreate")), false, "False/WaitingForFirstBackup")]
+#[case::done(format!("state: ready, {STANZA}, {}", overall("True", "AllConditionsAreTrue")), false, "True/ReadyForBackup")]
+#[case::true_without_stanza(format!("state: ready, {}", overall("True", "AllConditionsAreTrue")), false, "False/StanzaNotCreated")]
+#[case::nothing_yet("state: ready".to_owned(), false, "False/StanzaNotCreated")]
+fn backups_follow_the_stanza_and_percona(#[case] status: String, #[case] missing: bool, #[case] expected: &str) {
+    let facts = Facts { backup_secret_missing: missing, ..facts(&format!("status: {{{status}}}"), true) };
+    let status = step(&server(BACKED_UP), &facts, None, None, 0);
+    let backup = status.conditions.iter().find(|one| one.type_ == "BackupReady").unwrap();
+    assert_eq!(format!("{}/{}", backup.status, backup.reason), expected, "{}", backup.message);
+}
+
+#[test]
+fn backups_that_the_cluster_does_not_make_are_not_ready() {
+    let mut made = cluster(&format!("status: {{state: ready, {STANZA}, {}}}", overall("True", "AllConditionsAreTrue")));
+    made.spec.backups.enabled = Some(false);
+    let facts = Facts { cluster: Cluster::Ours(Box::new(made)), ..facts(READY, true) };
+    let status = step(&server(BACKED_UP), &facts, None, None, 0);
+    assert!(summary(&status).contains("BackupReady=False/BackupsOffInCluster"), "{}", summary(&status));
+}
+
+#[test]
+fn a_halted_server_keeps_what_is_known() {
+    let mut server = server("percona: {enabled: true}");
+    server.status = Some(step(&server, &facts(READY, true), Some(&pods(1, 1, 1)), None, 1));
+    server.metadata.generation = Some(4);
+    let status = halted(&server, Phase::Deleting, "Deleting", "is being deleted", &at(2));
+    assert_eq!(
+        summary(&status),
+        "Deleting: Ready=False/Deleting Progressing=False/Deleting DatabaseReady=True/PostgreSQLReady"
+    );
+    assert_eq!((status.ready_replicas, status.percona_cluster_name.as_deref()), (1, Some("demo-postgres")));
+    assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(4)));
+}
