@@ -59,7 +59,7 @@ fn concern(pod: &Pod) -> Concern {
 pub(super) struct Dispatcher {
     context: Arc<Context>,
     /// Every pod that was ours at some time and is not gone, by uid, with the way to tell its worker.
-    pods: BTreeMap<String, (Pod, watch::Sender<Option<Pod>>)>,
+    pods: BTreeMap<String, (Pod, watch::Sender<Pod>)>,
     services: BTreeMap<Key, Service>,
     /// Names that we have put into the hosts file.
     published: BTreeMap<String, IpAddr>,
@@ -114,7 +114,7 @@ impl Dispatcher {
         let uid = pod.uid().unwrap_or_default();
         if let Some((known, worker)) = self.pods.get_mut(&uid) {
             known.clone_from(&pod);
-            worker.send_replace(Some(pod));
+            worker.send_replace(pod);
             return;
         }
         match concern(&pod) {
@@ -122,7 +122,7 @@ impl Dispatcher {
             Concern::Bind => self.bind(&pod),
             Concern::Run => match Worker::new(Arc::clone(&self.context), pod.clone()) {
                 Ok(worker) => {
-                    let (sender, receiver) = watch::channel(Some(pod.clone()));
+                    let (sender, receiver) = watch::channel(pod.clone());
                     self.context.tasks.spawn(worker.run(receiver));
                     self.pods.insert(uid, (pod, sender));
                 }

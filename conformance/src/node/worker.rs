@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
@@ -21,8 +21,7 @@ use super::lifecycle::{Lifecycle, Role, Termination};
 use super::logs;
 use super::status::StatusWriter;
 use super::surroundings::Surroundings;
-use super::variables::{self, Reference, Sources};
-use super::{Context, FIELD_MANAGER, NODE_ADDRESS};
+use super::{Context, FIELD_MANAGER, Image, NODE_ADDRESS, sources, variables};
 use crate::process::{Process, Signal, SpawnError};
 use crate::redact::redact;
 
@@ -36,7 +35,7 @@ const WRITE_AGAIN: Duration = Duration::from_secs(1);
 const START_ERROR: (i32, &str) = (128, "StartError");
 
 enum Message {
-    Ended { index: usize, run: u32, status: ExitStatus },
+    Ended { index: usize, status: ExitStatus },
     Verdict { index: usize, run: u32, purpose: Purpose, success: bool, answer: String },
 }
 
@@ -105,17 +104,16 @@ impl Worker {
     }
 
     /// Runs the pod until it is gone from the API server or the node stops; then nothing of it runs any more.
-    pub(super) async fn run(mut self, mut pods: watch::Receiver<Option<Pod>>) {
+    pub(super) async fn run(mut self, mut pods: watch::Receiver<Pod>) {
         let shutdown = self.context.shutdown.clone();
         loop {
-            let wake = self.advance().await;
+            let Some(wake) = shutdown.run_until_cancelled(self.advance()).await else { break };
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(message) = self.messages.1.recv() => self.note(message).await,
                 changed = pods.changed() => {
-                    let pod = pods.borrow_and_update().clone();
-                    let (Ok(()), Some(pod)) = (changed, pod) else { break };
-                    self.pod = pod;
+                    let Ok(()) = changed else { break };
+                    self.pod = pods.borrow_and_update().clone();
                 }
                 change = self.configuration.recv(), if self.lifecycle.wants_configuration() => {
                     // A message that was missed may have been the one that counts.
@@ -197,12 +195,10 @@ impl Worker {
         }
     }
 
-    async fn surroundings(
-        &self,
-        container: &k8s_openapi::api::core::v1::Container,
-        image: &super::Image,
-    ) -> Result<Surroundings, String> {
-        let sources = self.sources(variables::references(container)).await.map_err(|error| error.to_string())?;
+    async fn surroundings(&self, container: &Container, image: &Image) -> Result<Surroundings, String> {
+        let namespace = self.pod.namespace().unwrap_or_default();
+        let read = sources::read(&self.context.client, &namespace, variables::references(container));
+        let sources = read.await.map_err(|error| error.to_string())?;
         let mut pod = self.pod.clone();
         let status = pod.status.get_or_insert_default();
         status.pod_ip = Some(self.address.pod().to_string());
@@ -210,22 +206,6 @@ impl Worker {
         let directory = self.directory.join(&container.name);
         Surroundings::new(&pod, container, image, &self.address, &sources, &self.context.hosts, &directory)
             .map_err(|error| error.to_string())
-    }
-
-    async fn sources(&self, references: impl IntoIterator<Item = Reference>) -> kube::Result<Sources> {
-        let namespace = self.pod.namespace().unwrap_or_default();
-        let secrets = Api::<Secret>::namespaced(self.context.client.clone(), &namespace);
-        let config_maps = Api::<ConfigMap>::namespaced(self.context.client.clone(), &namespace);
-        let mut sources = Sources::default();
-        for reference in references {
-            match reference {
-                Reference::Secret(name) => sources.secrets.extend(secrets.get_opt(&name).await?.map(|it| (name, it))),
-                Reference::ConfigMap(name) => {
-                    sources.config_maps.extend(config_maps.get_opt(&name).await?.map(|it| (name, it)));
-                }
-            }
-        }
-        Ok(sources)
     }
 
     fn supervise(&mut self, index: usize, run: u32, process: Process, log: PathBuf, subject: Subject) {
@@ -243,7 +223,7 @@ impl Worker {
         self.tasks.spawn(async move {
             let status = exit.wait().await;
             // Nobody listens when the worker has ended.
-            let _ = messages.send(Message::Ended { index, run, status });
+            let _ = messages.send(Message::Ended { index, status });
         });
         if self.lifecycle.slots[index].started {
             self.probe(index, &[Purpose::Readiness, Purpose::Liveness]);
@@ -283,8 +263,8 @@ impl Worker {
 
     async fn note(&mut self, message: Message) {
         match message {
-            Message::Ended { index, run, status } => {
-                let Some(running) = self.running.remove(&index).filter(|running| running.run == run) else { return };
+            Message::Ended { index, status } => {
+                let Some(running) = self.running.remove(&index) else { return };
                 let exit_code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
                 let message = self.termination_message(&running, exit_code).await;
                 let end = Termination {
