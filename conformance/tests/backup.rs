@@ -47,9 +47,7 @@ impl Fixture {
 
         let template = directory.path().join("template");
         let installation =
-            Installation::prepare(postgresql.path.parent().unwrap(), template, directory.path(), &spawner)
-                .await
-                .unwrap();
+            Installation::prepare(postgresql.path.clone(), template, directory.path(), &spawner).await.unwrap();
         let mut options = ServerOptions {
             name: "PostgreSQL of the test".to_owned(),
             installation,

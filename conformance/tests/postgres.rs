@@ -1,6 +1,6 @@
 //! A real PostgreSQL: how it starts, who gets in, how it ends.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use conformance::pki::Authority;
@@ -21,7 +21,7 @@ impl Fixture {
         let spawner = Spawner::new(run, Some(env!("CARGO_BIN_EXE_conformance").into())).unwrap();
         let template = directory.path().join("template");
         let installation =
-            Installation::prepare(Path::new("/tmp/pg16"), template, directory.path(), &spawner).await.unwrap();
+            Installation::prepare(PathBuf::from("/tmp/pg16/bin"), template, directory.path(), &spawner).await.unwrap();
         let authority = Authority::create("test").unwrap();
         let options = ServerOptions {
             name: "PostgreSQL of the test".to_owned(),

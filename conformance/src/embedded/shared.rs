@@ -51,9 +51,7 @@ impl Parts {
         let postgresql = match toolbox.postgresql {
             Ok(tool) => {
                 let template = root.join(format!("initdb-{}", tool.version));
-                let programs = reachable(tool)?.path;
-                let directory = programs.parent().context("PostgreSQL's programs are in no directory")?;
-                Ok(Installation::prepare(directory, template, run, spawner).await?)
+                Ok(Installation::prepare(reachable(tool)?.path, template, run, spawner).await?)
             }
             Err(reason) => Err(reason),
         };

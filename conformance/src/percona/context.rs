@@ -144,6 +144,22 @@ impl Context {
         self.api(kind, namespace).patch(name, &manager(OUTER), &Patch::Merge(patch)).await
     }
 
+    /// Replaces an object as the outer controller does: refused when it has changed since it was read.
+    pub async fn replace(&self, kind: Kind, key: &Key, object: &DynamicObject) -> kube::Result<DynamicObject> {
+        let params = PostParams { field_manager: Some(OUTER.to_owned()), ..PostParams::default() };
+        self.api(kind, &key.namespace).replace(&key.name, &params, object).await
+    }
+
+    /// Where the data of a volume claim lies: by the claim's name, so that it outlives pods and clusters.
+    ///
+    /// # Errors
+    /// The directory above it cannot be made.
+    pub fn volume(&self, namespace: &str, claim: &str) -> std::io::Result<PathBuf> {
+        let directory = self.directory.join("volumes").join(namespace);
+        std::fs::create_dir_all(&directory)?;
+        Ok(directory.join(claim))
+    }
+
     /// Replaces the whole status.
     pub async fn status(&self, kind: Kind, key: &Key, name: &str, status: &Value, by: &str) -> kube::Result<()> {
         let whole = json!([{ "op": "add", "path": "/status", "value": status }]);

@@ -1,16 +1,34 @@
 //! The double of the Percona Operator for PostgreSQL: a controller that keeps the contract that was recorded.
 //!
-//! Parts layer: uses `postgres`, `pki`, `hosts` and the base modules. `secret`, `status`, `names` and `objects` are pure.
+//! Parts layer: uses `postgres`, `pki`, `hosts` and the base modules. `secret`, `status`, `pod_status`, `names` and
+//! `objects` are pure; the passes (`outer`, `inner`, `deletion`) write through `context` only.
+//!
+//! It stands for three programs: the operator (`controller` and the passes), the Patroni in the pods and their kubelet
+//! (both in `pods`). kube-controller-manager is the real one.
 
 pub mod backup;
+mod certificates;
+mod cluster;
 mod context;
+mod controller;
+mod deletion;
+mod double;
 mod events;
 mod faults;
+mod inner;
+mod inner_parts;
 mod names;
+mod objects;
+mod outer;
+mod pod_status;
+mod pods;
 mod registry;
 pub mod secret;
+mod status;
+mod users;
 
 pub use context::{Context, Kind, ignore_absent};
+pub use double::{Double, Options};
 pub use events::Recorder;
 pub use faults::{Crash, CrashScope, Faults};
 pub use names::{CLUSTER_LABEL, CRUNCHY, INNER, Key, NODE, OUTER, VERSION, owner};

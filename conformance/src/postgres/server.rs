@@ -226,7 +226,7 @@ impl Server {
     }
 
     /// Ends the server: fast, then immediately, then by SIGKILL. Its data stays.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         for (signal, limit) in [(Signal::SIGINT, FAST_DEADLINE), (Signal::SIGQUIT, IMMEDIATE_DEADLINE)] {
             if let Err(error) = self.process.signal(signal) {
                 tracing::warn!(server = self.process.name(), %signal, %error, "cannot signal PostgreSQL");

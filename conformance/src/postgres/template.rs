@@ -22,17 +22,16 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Prepares the installation in `directory` (the one that holds `bin/`), which every user must be able to read.
+    /// Prepares the installation whose server programs are in `programs`, which every user must be able to read.
     ///
     /// `template` is the path of the template, which is made if it is not there; two processes may do so at the same
     /// time. `scratch` is a directory in which PostgreSQL's user can be given one of its own.
     pub async fn prepare(
-        directory: &Path,
+        programs: PathBuf,
         template: PathBuf,
         scratch: &Path,
         spawner: &Spawner,
     ) -> Result<Self, ServerError> {
-        let programs = directory.join("bin");
         if !template.join("PG_VERSION").exists() {
             let here = scratch.join(format!("initdb-{}", std::process::id()));
             let made = initdb(&programs, &here, spawner).await;

@@ -54,12 +54,13 @@ async fn secret(client: &Client, namespace: &str, name: &str) -> kube::Result<Op
     Api::namespaced(client.clone(), namespace).get_opt(name).await
 }
 
-/// Whether the API server does not serve the kind, or not any more.
+/// Whether the API server does not serve the kind (yet, or any more). A missing kind gives a 404 without a reason, unlike
+/// a missing object; while its CRD is being removed, creating is not allowed (405) or forbidden (403).
 pub fn is_unserved(error: &kube::Error) -> bool {
     let kube::Error::Api(status) = error else { return false };
-    // A missing object gives a 404 with a reason, a missing kind one without.
     let missing = status.code == 404 && status.reason != "NotFound";
-    missing || (status.code == 403 && status.message.contains("custom resource definition is terminating"))
+    let terminating = status.code == 403 && status.message.contains("custom resource definition is terminating");
+    missing || terminating || status.code == 405
 }
 
 /// Tells whether `server` controls `found`.

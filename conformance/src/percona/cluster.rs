@@ -1,0 +1,140 @@
+//! One cluster: what the operator does when something about it has changed.
+//!
+//! Two controllers do it in the real operator, and here two halves of one pass, in the order of the traces: [`outer`]
+//! keeps the `PostgresCluster` and the status, [`inner`] makes everything else.
+//!
+//! [`outer`]: Cluster::outer
+//! [`inner`]: Cluster::inner
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::core::DynamicObject;
+use kube::{Resource as _, ResourceExt as _};
+use serde_json::Value;
+
+use super::context::{Context, Kind};
+use super::names::Key;
+use super::secret::Data;
+
+/// What a pass asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing, until something changes.
+    Wait,
+    /// Another pass after this time, whatever happens.
+    After(Duration),
+}
+
+/// What the operator's process remembers of a cluster; it forgets it when it is restarted.
+pub struct Cluster {
+    pub(super) context: Arc<Context>,
+    pub(super) key: Key,
+    /// Objects that were applied since the inner object last changed: they are not applied again.
+    pub(super) applied: BTreeMap<String, Value>,
+    /// What of the inner object `applied` belongs to.
+    pub(super) applied_for: Value,
+    /// How often images have been missing in a row.
+    pub(super) missing_images: u32,
+    /// Whole user Secrets, by name, while a fault withholds them.
+    pub(super) withheld: BTreeMap<String, Data>,
+}
+
+impl Cluster {
+    /// A cluster of which nothing is known yet.
+    pub fn new(context: Arc<Context>, key: Key) -> Self {
+        Self {
+            context,
+            key,
+            applied: BTreeMap::new(),
+            applied_for: Value::Null,
+            missing_images: 0,
+            withheld: BTreeMap::new(),
+        }
+    }
+
+    /// Brings everything to where it should be, as far as that is possible now.
+    pub async fn pass(&mut self) -> anyhow::Result<Next> {
+        let Some(cluster) = self.context.get(Kind::CLUSTER, &self.key.namespace, &self.key.name).await? else {
+            return self.without_owner().await;
+        };
+        if deleting(&cluster) {
+            self.finalize(&cluster).await?;
+            return Ok(Next::Wait);
+        }
+        self.outer(cluster).await?;
+        let next = self.inner().await?;
+        // The inner status has changed, perhaps: the outer one follows.
+        if let Some(cluster) = self.context.get(Kind::CLUSTER, &self.key.namespace, &self.key.name).await?
+            && !deleting(&cluster)
+        {
+            self.outer(cluster).await?;
+        }
+        Ok(next)
+    }
+
+    /// The outer object is gone: the inner one follows, and when that is gone too, nothing of the cluster runs any more.
+    async fn without_owner(&mut self) -> anyhow::Result<Next> {
+        let (namespace, name) = (self.key.namespace.clone(), self.key.name.clone());
+        match self.context.get(Kind::INNER, &namespace, &name).await? {
+            Some(inner) if deleting(&inner) => {
+                self.tear_down(&inner).await?;
+            }
+            Some(_) => self.context.delete(Kind::INNER, &namespace, &name).await?,
+            None => {
+                let names: Vec<String> = self.host_names();
+                self.context.hosts.remove(names.iter().map(String::as_str))?;
+                self.context.registry.remove(&self.key);
+                *self = Self::new(Arc::clone(&self.context), self.key.clone());
+            }
+        }
+        Ok(Next::Wait)
+    }
+
+    /// The names under which the server is reached.
+    pub(super) fn host_names(&self) -> Vec<String> {
+        ["primary", "ha", "pgbouncer"]
+            .iter()
+            .flat_map(|service| {
+                let host = self.key.host(service);
+                [format!("{host}.cluster.local"), host]
+            })
+            .collect()
+    }
+
+    /// The cluster's pods whose label `data` is `postgres`.
+    pub(super) async fn postgres_pods(&self) -> kube::Result<Vec<DynamicObject>> {
+        self.labelled(Kind::POD, ",postgres-operator.crunchydata.com/data=postgres").await
+    }
+
+    /// The cluster's objects of a kind; `more` is the rest of the selector.
+    pub(super) async fn labelled(&self, kind: Kind, more: &str) -> kube::Result<Vec<DynamicObject>> {
+        let selector = format!("{}={}{more}", super::names::CLUSTER_LABEL, self.key.name);
+        self.context.list(kind, &self.key.namespace, &selector).await
+    }
+}
+
+/// Whether the object is being deleted.
+pub fn deleting(object: &DynamicObject) -> bool {
+    object.meta().deletion_timestamp.is_some()
+}
+
+/// Whether a pod's condition `Ready` holds.
+pub fn is_ready(pod: &DynamicObject) -> bool {
+    pod.data["status"]["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+/// The value of one of the inner controller's labels.
+pub fn label(object: &DynamicObject, name: &str) -> String {
+    object.labels().get(&format!("{}{name}", super::names::CRUNCHY)).cloned().unwrap_or_default()
+}
+
+/// Now, as Kubernetes writes it.
+pub fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

@@ -1,0 +1,316 @@
+//! Watches, and a worker for every cluster.
+//!
+//! The real operator has one queue and one worker; here every cluster has its own, so that scenarios which run beside each
+//! other do not wait for each other. What makes a pass happen is what makes one happen there, and nothing else: in
+//! particular not the deletion of a user Secret.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
+use kube::api::Api;
+use kube::core::DynamicObject;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Resource as _, ResourceExt as _};
+use serde_json::{Value, json};
+use tokio::sync::{RwLock, watch};
+use tokio::task::JoinHandle;
+
+use super::cluster::{Cluster, Next};
+use super::context::{Context, Kind};
+use super::names::{CLUSTER_LABEL, CRUNCHY, Key};
+use super::pods::Kubelet;
+
+/// How long a worker waits after a failed pass: doubled up to the second one.
+const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));
+/// How long a broken watch waits before it is opened again. Short, because kinds can be installed at any moment.
+const REOPEN: Duration = Duration::from_millis(500);
+
+/// All workers.
+pub struct Controller {
+    context: Arc<Context>,
+    kubelet: Kubelet,
+    workers: Mutex<BTreeMap<Key, Worker>>,
+    /// What was last seen of an object that only some changes of which count.
+    seen: Mutex<BTreeMap<String, Value>>,
+    /// Held for reading during a pass: who holds it for writing knows that nothing is under way.
+    gate: RwLock<()>,
+    /// Whether the operator runs, and how often it was started.
+    running: watch::Sender<(bool, u64)>,
+}
+
+struct Worker {
+    /// Counts the reasons for a pass.
+    wanted: watch::Sender<u64>,
+    /// The count that the last completed pass had seen.
+    done: watch::Receiver<u64>,
+    task: JoinHandle<()>,
+}
+
+impl Controller {
+    /// A controller without workers. [`Controller::watch_all`] makes it work.
+    pub fn new(context: Arc<Context>) -> Arc<Self> {
+        Arc::new(Self {
+            context,
+            kubelet: Kubelet::default(),
+            workers: Mutex::default(),
+            seen: Mutex::default(),
+            gate: RwLock::default(),
+            running: watch::Sender::new((true, 1)),
+        })
+    }
+
+    /// Starts the watches. They run until the tasks are aborted, also while the operator is stopped: pods go on then.
+    pub fn watch_all(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
+        let labelled = || watcher::Config::default().labels(CLUSTER_LABEL);
+        [
+            (Kind::CLUSTER, watcher::Config::default()),
+            (Kind::INNER, watcher::Config::default()),
+            (Kind::BACKUP, watcher::Config::default()),
+            (Kind::SECRET, labelled()),
+            (Kind::POD, labelled()),
+            (Kind::STATEFUL_SET, labelled()),
+            (Kind::DEPLOYMENT, labelled()),
+            (Kind::JOB, labelled()),
+            (Kind::CLAIM, labelled()),
+        ]
+        .map(|(kind, config)| {
+            let this = Arc::clone(self);
+            let api: Api<DynamicObject> = Api::all_with(this.context.client.clone(), &kind.resource());
+            tokio::spawn(async move { this.follow(kind, watcher(api, config)).await })
+        })
+        .into()
+    }
+
+    async fn follow(self: Arc<Self>, kind: Kind, stream: impl Stream<Item = watcher::Result<Event<DynamicObject>>>) {
+        let mut stream = std::pin::pin!(stream);
+        while let Some(event) = stream.next().await {
+            match event {
+                Ok(Event::Apply(object) | Event::InitApply(object)) => self.changed(kind, object),
+                Ok(Event::Delete(object)) => self.deleted(kind, &object),
+                Ok(Event::Init | Event::InitDone) => {}
+                Err(error) => {
+                    tracing::debug!(?kind, %error, "a watch of the Percona double broke, opening it again");
+                    tokio::time::sleep(REOPEN).await;
+                }
+            }
+        }
+    }
+
+    fn changed(self: &Arc<Self>, kind: Kind, object: DynamicObject) {
+        let key = key_of(kind, &object);
+        let counts = match kind {
+            // Our own status writes change neither of these.
+            Kind::CLUSTER | Kind::INNER => self.note(kind, &object, &signature(&object)).is_none_or(|same| !same),
+            // A Secret counts when its data changes: not when it appears, not when it loses its labels.
+            Kind::SECRET => self.note(kind, &object, &object.data["data"]).is_some_and(|same| !same),
+            Kind::CLAIM => false,
+            _ => true,
+        };
+        if kind == Kind::CLUSTER {
+            self.look_for_crash(&object);
+        }
+        if kind == Kind::POD {
+            self.kubelet.seen(&self.context, object);
+        }
+        if let (true, Some(key)) = (counts, key) {
+            self.enqueue(key);
+        }
+    }
+
+    fn deleted(self: &Arc<Self>, kind: Kind, object: &DynamicObject) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&identity(kind, object));
+        if kind == Kind::POD {
+            self.kubelet.gone(object);
+        }
+        if kind == Kind::CLAIM && object.labels().get(&format!("{CRUNCHY}role")).is_some_and(|role| role == "pgdata") {
+            self.forget_volume(object);
+        }
+        if !matches!(kind, Kind::SECRET | Kind::CLAIM)
+            && let Some(key) = key_of(kind, object)
+        {
+            self.enqueue(key);
+        }
+    }
+
+    /// Whether an object is as it was when it was last seen; `None` when it was never seen.
+    fn note(&self, kind: Kind, object: &DynamicObject, now: &Value) -> Option<bool> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.insert(identity(kind, object), now.clone()).map(|before| before == *now)
+    }
+
+    fn forget_volume(&self, claim: &DynamicObject) {
+        let path = self.context.volume(&claim.namespace().unwrap_or_default(), &claim.name_any());
+        let removed = path.and_then(|path| if path.exists() { std::fs::remove_dir_all(path) } else { Ok(()) });
+        if let Err(error) = removed {
+            tracing::warn!(claim = claim.name_any(), %error, "cannot remove the data of a volume");
+        }
+    }
+
+    /// Asks for a pass over a cluster; the result tells when one that began after this has ended.
+    pub fn enqueue(self: &Arc<Self>, key: Key) -> Pass {
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let worker = workers.entry(key.clone()).or_insert_with(|| {
+            let (wanted, reasons) = watch::channel(0);
+            let (finished, done) = watch::channel(0);
+            let this = Arc::clone(self);
+            Worker { wanted, done, task: tokio::spawn(async move { this.work(key, reasons, finished).await }) }
+        });
+        worker.wanted.send_modify(|count| *count += 1);
+        Pass { number: *worker.wanted.borrow(), done: worker.done.clone() }
+    }
+
+    async fn work(self: Arc<Self>, key: Key, mut wanted: watch::Receiver<u64>, done: watch::Sender<u64>) {
+        let mut running = self.running.subscribe();
+        let mut cluster = Cluster::new(Arc::clone(&self.context), key.clone());
+        let (mut started, mut retry) = (0, RETRY.0);
+        loop {
+            let Ok(start) = running.wait_for(|state| state.0).await.map(|state| state.1) else { return };
+            let passing = self.gate.read().await;
+            if !running.borrow().0 {
+                continue;
+            }
+            if start != started {
+                // Another process: it remembers nothing.
+                cluster = Cluster::new(Arc::clone(&self.context), key.clone());
+                started = start;
+            }
+            let number = *wanted.borrow_and_update();
+            let crashed = self.context.faults.crash(&key.namespace).is_some();
+            let next = if crashed { Ok(Next::Wait) } else { cluster.pass().await };
+            drop(passing);
+            let pause = match next {
+                Ok(Next::Wait) => None,
+                Ok(Next::After(pause)) => Some(pause),
+                Err(error) => {
+                    tracing::debug!(cluster = %key, %error, "a pass of the Percona double failed, trying again");
+                    retry = (retry * 2).min(RETRY.1);
+                    Some(retry)
+                }
+            };
+            if pause.is_none() {
+                retry = RETRY.0;
+                done.send_replace(number);
+            }
+            let timer = async {
+                match pause {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = wanted.changed() => if changed.is_err() { return },
+                () = timer => {}
+                // Stopped, or started again: the loop looks at it.
+                changed = running.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// The operator's process ends whenever it sees a cluster without `spec.proxy`.
+    fn look_for_crash(self: &Arc<Self>, cluster: &DynamicObject) {
+        if !crashes(cluster) {
+            return;
+        }
+        let Some(key) = key_of(Kind::CLUSTER, cluster) else { return };
+        let Some(mut crash) = self.context.faults.begin_crash(&key) else { return };
+        tracing::info!(cluster = %key, "the Percona double crashes: spec.proxy is missing");
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(crash.back_off()).await;
+                match this.offender(&key).await {
+                    Ok(Some(offender)) => crash = this.context.faults.crash_again(&offender),
+                    Ok(None) => break,
+                    Err(error) => tracing::debug!(%error, "cannot list the clusters, staying down"),
+                }
+            }
+            this.context.faults.end_crash(&key.namespace);
+            this.enqueue_all();
+        });
+    }
+
+    /// A cluster that makes the operator crash again.
+    async fn offender(&self, key: &Key) -> kube::Result<Option<Key>> {
+        let api: Api<DynamicObject> = Api::all_with(self.context.client.clone(), &Kind::CLUSTER.resource());
+        let clusters = api.list(&kube::api::ListParams::default()).await?;
+        Ok(clusters
+            .iter()
+            .filter(|cluster| crashes(cluster))
+            .filter_map(|cluster| key_of(Kind::CLUSTER, cluster))
+            .find(|other| self.context.faults.share_a_crash(&key.namespace, &other.namespace)))
+    }
+
+    /// Asks for a pass over every cluster.
+    pub fn enqueue_all(self: &Arc<Self>) {
+        let keys: Vec<Key> = self.workers.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        keys.into_iter().for_each(|key| drop(self.enqueue(key)));
+    }
+
+    /// Stops the operator; returns when no pass is under way any more.
+    pub async fn stop(&self) {
+        self.running.send_modify(|state| state.0 = false);
+        drop(self.gate.write().await);
+    }
+
+    /// Starts the operator again: it looks at every cluster, as a new process does.
+    pub fn start(self: &Arc<Self>) {
+        self.running.send_modify(|state| *state = (true, state.1 + 1));
+        self.enqueue_all();
+    }
+
+    /// Ends the workers and the pods' tasks.
+    pub async fn end(&self) {
+        self.stop().await;
+        let workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        workers.into_values().for_each(|worker| worker.task.abort());
+        self.kubelet.abort();
+    }
+}
+
+/// A pass that was asked for.
+pub struct Pass {
+    number: u64,
+    done: watch::Receiver<u64>,
+}
+
+impl Pass {
+    /// Returns when it has ended; never while the operator is stopped or crashed.
+    pub async fn ended(mut self) {
+        let number = self.number;
+        // An error means that the double itself has ended.
+        let _ = self.done.wait_for(|done| *done >= number).await;
+    }
+}
+
+fn crashes(cluster: &DynamicObject) -> bool {
+    cluster.data["spec"]["proxy"].is_null()
+}
+
+fn identity(kind: Kind, object: &DynamicObject) -> String {
+    format!("{kind:?} {}", object.uid().unwrap_or_default())
+}
+
+/// The cluster that an object belongs to.
+fn key_of(kind: Kind, object: &DynamicObject) -> Option<Key> {
+    let namespace = object.namespace()?;
+    match kind {
+        Kind::CLUSTER | Kind::INNER => Some(Key { namespace, name: object.name_any() }),
+        Kind::BACKUP => Some(Key { namespace, name: object.data["spec"]["pgCluster"].as_str()?.to_owned() }),
+        _ => Key::of(object),
+    }
+}
+
+/// Everything about an outer or inner object but its status.
+fn signature(object: &DynamicObject) -> Value {
+    let metadata = object.meta();
+    json!([
+        metadata.generation,
+        metadata.labels,
+        metadata.annotations,
+        metadata.finalizers,
+        metadata.deletion_timestamp,
+        metadata.owner_references,
+    ])
+}

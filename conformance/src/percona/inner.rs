@@ -1,0 +1,211 @@
+//! The inner controller: `PostgresCluster` in, everything that a cluster is made of out.
+
+use std::time::Duration;
+
+use kube::ResourceExt as _;
+use kube::core::DynamicObject;
+use rand::seq::IndexedRandom as _;
+use serde_json::{Value, json};
+
+use super::certificates::Issuer;
+use super::cluster::{Cluster, Next, deleting, label};
+use super::context::Kind;
+use super::names::{CRUNCHY, INNER, INNER_FINALIZER, owner};
+use super::objects::{Plan, Replica};
+use super::users::{self, User};
+
+/// The first wait after a pass that found images missing; every further one is twice as long (trace b1).
+const FIRST_RETRY: Duration = Duration::from_millis(5);
+/// The characters of the random part of an instance's name.
+const SAFE: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+impl Cluster {
+    /// One pass of the inner controller.
+    pub(super) async fn inner(&mut self) -> anyhow::Result<Next> {
+        let (namespace, name) = (self.key.namespace.clone(), self.key.name.clone());
+        let Some(mut inner) = self.context.get(Kind::INNER, &namespace, &name).await? else {
+            return Ok(Next::Wait);
+        };
+        if deleting(&inner) {
+            return self.tear_down(&inner).await;
+        }
+        if !inner.finalizers().iter().any(|each| each == INNER_FINALIZER) {
+            let patch = json!({ "metadata": { "finalizers": [INNER_FINALIZER] } });
+            inner = self.context.merge(Kind::INNER, &namespace, &name, patch).await?;
+        }
+        if let Some(missing) = missing_images(&inner.data["spec"]) {
+            let message = format!("Missing image(s): [{}]", missing.join(" "));
+            self.context.event(&inner, "Warning", "MissingRequiredImage", &message).await?;
+            self.missing_images += 1;
+            return Ok(Next::After(FIRST_RETRY.saturating_mul(1 << (self.missing_images - 1).min(17))));
+        }
+        self.missing_images = 0;
+
+        let changed = json!([inner.data["spec"], inner.annotations(), inner.uid()]);
+        if self.applied_for != changed {
+            self.applied.clear();
+            self.applied_for = changed;
+        }
+        let instance = self.context.registry.instance(&self.key, &self.context.directory)?;
+        let key = self.key.clone();
+        let spec = inner.data["spec"].clone();
+        let plan = Plan { key: &key, spec: &spec, owner: owner(&inner, true), port: instance.address.port() };
+        let paused = spec["shutdown"] == true;
+
+        let context = std::sync::Arc::clone(&self.context);
+        let issuer = Issuer::new(&context, &plan, &inner).await?;
+        for object in plan.first() {
+            self.apply(&object).await?;
+        }
+        issuer.replication().await?;
+        let leader = self.apply(&plan.leader()).await?;
+        for object in plan.roles(leader["spec"]["clusterIP"].as_str().unwrap_or_default()) {
+            self.apply(&object).await?;
+        }
+        self.context.hosts.set(self.host_names(), (*instance.address.ip()).into())?;
+        issuer.cluster().await?;
+        self.apply(&plan.configuration()).await?;
+        for set in spec["instances"].as_array().into_iter().flatten() {
+            for replica in self.replicas(set).await? {
+                let [config, claim, stateful] = plan.instance(&replica, set, i64::from(!paused));
+                self.apply(&config).await?;
+                issuer.instance(&replica).await?;
+                self.apply(&claim).await?;
+                self.apply(&stateful).await?;
+            }
+        }
+        let users = self.user_secrets(&plan).await?;
+        let replicas = if paused { 0 } else { spec["proxy"]["pgBouncer"]["replicas"].as_i64().unwrap_or(1) };
+        let [service, config, deployment] = plan.pgbouncer(replicas);
+        self.apply(&service).await?;
+        self.apply(&config).await?;
+        issuer.pgbouncer().await?;
+        self.apply(&deployment).await?;
+
+        let revisions = self.sql(&inner, &users).await?;
+        let status = self.inner_status(&inner, revisions.as_ref()).await?;
+        if status != inner.data["status"] {
+            self.context.status(Kind::INNER, &self.key, &name, &status, INNER).await?;
+        }
+        Ok(Next::Wait)
+    }
+
+    /// Applies an object unless that was done already; the result is the object as it is in the cluster.
+    async fn apply(&mut self, object: &Value) -> anyhow::Result<Value> {
+        let name = format!("{} {}", object["kind"], object["metadata"]["name"]);
+        if let Some([wanted, applied]) = self.applied.get(&name).and_then(Value::as_array).map(Vec::as_slice)
+            && wanted == object
+        {
+            return Ok(applied.clone());
+        }
+        let applied = serde_json::to_value(self.context.apply(object).await?)?;
+        self.applied.insert(name, json!([object, applied]));
+        Ok(applied)
+    }
+
+    /// The instances of a set: those whose volumes are there keep their names, also after the cluster was made anew.
+    async fn replicas(&self, set: &Value) -> anyhow::Result<Vec<Replica>> {
+        let set_name = set["name"].as_str().unwrap_or_default();
+        let wanted = usize::try_from(set["replicas"].as_i64().unwrap_or(1)).unwrap_or(1);
+        let mut names: Vec<String> = Vec::new();
+        for kind in [Kind::STATEFUL_SET, Kind::CLAIM] {
+            for object in self.labelled(kind, &format!(",{CRUNCHY}instance-set={set_name}")).await? {
+                let name = label(&object, "instance");
+                if !names.contains(&name) && !deleting(&object) {
+                    names.push(name);
+                }
+            }
+        }
+        while names.len() < wanted {
+            let random: String =
+                (0..4).filter_map(|_| SAFE.choose(&mut rand::rng())).map(|byte| char::from(*byte)).collect();
+            names.push(format!("{}-{set_name}-{random}", self.key.name));
+        }
+        Ok(names.into_iter().take(wanted).map(|name| Replica { set: set_name.to_owned(), name }).collect())
+    }
+
+    /// Databases, roles and passwords, when there is a primary and something about them has changed.
+    async fn sql(
+        &self,
+        inner: &DynamicObject,
+        users: &[(User, String)],
+    ) -> anyhow::Result<Option<(String, String, Option<String>)>> {
+        let Some(server) = self.context.registry.get(&self.key).and_then(|instance| instance.server()) else {
+            return Ok(None);
+        };
+        let primary =
+            self.postgres_pods().await?.into_iter().any(|pod| {
+                label(&pod, "role") == "primary" && pod.data["status"]["phase"] == "Running" && !deleting(&pod)
+            });
+        if !primary {
+            return Ok(None);
+        }
+        let (databases, roles) = users::revisions(users);
+        let status = &inner.data["status"];
+        if status["databaseRevision"] != databases || status["usersRevision"] != roles {
+            users::apply(&server, users).await?;
+        }
+        let system = match status["patroni"]["systemIdentifier"].as_str() {
+            Some(known) => Some(known.to_owned()),
+            None => {
+                let postgres = server.superuser("postgres").await?;
+                postgres.value("select system_identifier from pg_control_system()").await?
+            }
+        };
+        Ok(Some((databases, roles, system)))
+    }
+
+    /// The inner object goes: its instances are stopped first, Patroni's Endpoints removed, then nothing holds it.
+    pub(super) async fn tear_down(&mut self, inner: &DynamicObject) -> anyhow::Result<Next> {
+        for stateful in self.labelled(Kind::STATEFUL_SET, &format!(",{CRUNCHY}data=postgres")).await? {
+            if stateful.data["spec"]["replicas"] != 0 {
+                let patch = json!({ "spec": { "replicas": 0 } });
+                let name = stateful.name_any();
+                self.context.merge(Kind::STATEFUL_SET, &self.key.namespace, &name, patch).await?;
+            }
+        }
+        if !self.postgres_pods().await?.is_empty() {
+            return Ok(Next::Wait);
+        }
+        for suffix in ["ha", "ha-config"] {
+            self.context.delete(Kind::ENDPOINTS, &self.key.namespace, &self.key.named(suffix)).await?;
+        }
+        let others: Vec<&String> = inner.finalizers().iter().filter(|each| *each != INNER_FINALIZER).collect();
+        let patch = json!({ "metadata": { "finalizers": others } });
+        super::context::ignore_absent(
+            self.context.merge(Kind::INNER, &self.key.namespace, &self.key.name, patch).await,
+        )?;
+        Ok(Next::Wait)
+    }
+}
+
+/// The images that are not set, by the names that the inner controller gives them; `None` when all are there.
+fn missing_images(spec: &Value) -> Option<Vec<&'static str>> {
+    let absent = |value: &Value| value.as_str().unwrap_or_default().is_empty();
+    let backups = spec["backups"]["pgbackrest"]["repos"].as_array().is_some_and(|repos| !repos.is_empty());
+    let missing: Vec<&str> = [
+        ("crunchy-pgbackrest", backups && absent(&spec["backups"]["pgbackrest"]["image"])),
+        ("crunchy-pgbouncer", absent(&spec["proxy"]["pgBouncer"]["image"])),
+        ("crunchy-postgres", absent(&spec["image"])),
+    ]
+    .into_iter()
+    .filter_map(|(name, missing)| missing.then_some(name))
+    .collect();
+    (!missing.is_empty()).then_some(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_images_are_named_as_in_trace_b1() {
+        let none = json!({});
+        assert_eq!(missing_images(&none).unwrap(), ["crunchy-pgbouncer", "crunchy-postgres"]);
+        let backups = json!({ "image": "i", "proxy": { "pgBouncer": { "image": "i" } },
+            "backups": { "pgbackrest": { "repos": [{ "name": "repo1" }] } } });
+        assert_eq!(missing_images(&backups).unwrap(), ["crunchy-pgbackrest"]);
+        let all = json!({ "image": "i", "proxy": { "pgBouncer": { "image": "i" } } });
+        assert_eq!(missing_images(&all), None);
+    }
+}
