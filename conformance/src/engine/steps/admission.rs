@@ -1,9 +1,10 @@
 //! `admission`: a write that must be denied for the right reason, or be allowed with the right warnings.
 
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, PatchParams, PostParams};
 use kube::core::Status;
 use serde_json::Value;
 
+use super::again;
 use super::write::{Draft, Target, apply_params, create_params, patch_params, seen, send};
 use crate::engine::access::Answer;
 use crate::engine::context::Context;
@@ -12,31 +13,42 @@ use crate::engine::trouble::{Failure, Trouble};
 use crate::scenario::expression::{evaluate, evaluate_as};
 use crate::scenario::operations::{Admission, AdmissionExpectation, AdmissionRequest};
 
-/// Sends the write and judges the answer.
+/// Sends the write and judges the answer, again and again where the scenario says that it may take a while.
 pub async fn admission(admission: &Admission, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
+    if admission.eventually {
+        again::until(deadline, async || once(admission, context, deadline).await).await
+    } else {
+        once(admission, context, deadline).await
+    }
+}
+
+async fn once(admission: &Admission, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
+    let dry_run = admission.dry_run;
     let (request, subject, feed) = match &admission.request {
         AdmissionRequest::Create(object) => {
             let draft = Draft::of(object, context, deadline).await?;
-            (draft.create(&create_params(context)), draft.subject, draft.feed)
+            (draft.create(&PostParams { dry_run, ..create_params(context) }), draft.subject, draft.feed)
         }
         AdmissionRequest::Apply(object) => {
             let draft = Draft::of(object, context, deadline).await?;
-            (draft.apply(&apply_params(context)), draft.subject, draft.feed)
+            (draft.apply(&PatchParams { dry_run, ..apply_params(context) }), draft.subject, draft.feed)
         }
         AdmissionRequest::Patch { r#ref, merge } => {
             let target = Target::of(r#ref, context, deadline).await?;
             let body = evaluate(&Value::Object(merge.clone()), &context.bindings)?;
-            (target.patch(&body, None, &patch_params(context)), target.subject, target.feed)
+            let parameters = PatchParams { dry_run, ..patch_params(context) };
+            (target.patch(&body, None, &parameters), target.subject, target.feed)
         }
         AdmissionRequest::Delete(reference) => {
             let target = Target::of(reference, context, deadline).await?;
-            (target.delete(&DeleteParams::background()), target.subject, target.feed)
+            (target.delete(&DeleteParams { dry_run, ..DeleteParams::background() }), target.subject, target.feed)
         }
     };
     let expected = evaluate_as(&admission.expect, &context.bindings)?;
     let answer = send(request, context, deadline).await?;
     let object = judge(&expected, answer).map_err(|failure| failure.about(subject))?;
-    if object["metadata"]["resourceVersion"].is_string() {
+    // What was not stored no watch will ever show.
+    if !dry_run && object["metadata"]["resourceVersion"].is_string() {
         seen(&feed, &object, context, deadline).await?;
     }
     Ok(object)
