@@ -63,13 +63,15 @@ impl Cluster {
             self.finalize(&cluster).await?;
             return Ok(Next::Wait);
         }
-        self.outer(cluster).await?;
+        // The outer controller reads pods but does not watch them: its status follows the inner one's, so that `ready`
+        // comes after what the inner controller does in the databases. Only a spec that it has not seen yet comes first.
+        let unseen = cluster.data["status"]["observedGeneration"].as_i64() != cluster.metadata.generation;
+        self.outer(cluster, unseen).await?;
         let next = self.inner().await?;
-        // The inner status has changed, perhaps: the outer one follows.
         if let Some(cluster) = self.context.get(Kind::CLUSTER, &self.key.namespace, &self.key.name).await?
             && !deleting(&cluster)
         {
-            self.outer(cluster).await?;
+            self.outer(cluster, true).await?;
         }
         Ok(next)
     }

@@ -15,8 +15,8 @@ use super::status::{Seen, next, with_version};
 const PERCONA: &str = "pgv2.percona.com/";
 
 impl Cluster {
-    /// One pass of the outer controller.
-    pub(super) async fn outer(&mut self, mut cluster: DynamicObject) -> anyhow::Result<()> {
+    /// One pass of the outer controller; with `report`, the status is written too.
+    pub(super) async fn outer(&mut self, mut cluster: DynamicObject, report: bool) -> anyhow::Result<()> {
         let (namespace, name) = (self.key.namespace.clone(), self.key.name.clone());
         if cluster.data["spec"]["crVersion"].as_str().unwrap_or_default().is_empty() {
             let patch = json!({ "spec": { "crVersion": VERSION } });
@@ -40,10 +40,9 @@ impl Cluster {
             }
             cluster = self.version(cluster, pod).await?;
         }
-        if !self.translate(&cluster).await? {
-            return Ok(());
+        if self.translate(&cluster).await? && report {
+            self.report(&cluster, &pods).await?;
         }
-        self.report(&cluster, &pods).await?;
         Ok(())
     }
 
@@ -117,8 +116,12 @@ impl Cluster {
             .filter_map(|set| {
                 let name = set["name"].as_str()?;
                 let mine: Vec<&DynamicObject> = pods.iter().filter(|pod| label(pod, "instance-set") == name).collect();
-                let ready = mine.iter().filter(|pod| is_ready(pod)).count();
-                Some((name.to_owned(), i64::try_from(mine.len()).ok()?, i64::try_from(ready).ok()?))
+                let ready = i64::try_from(mine.iter().filter(|pod| is_ready(pod)).count()).ok()?;
+                // A pod that has become ready since the inner controller looked is not ready yet: its databases are
+                // still to be made. (No trace has `ready` before the first login.)
+                let known = inner["instances"].as_array().into_iter().flatten().find(|each| each["name"] == name);
+                let known = known.and_then(|set| set["readyReplicas"].as_i64()).unwrap_or_default();
+                Some((name.to_owned(), i64::try_from(mine.len()).ok()?, ready.min(known)))
             })
             .collect();
         let now = now();

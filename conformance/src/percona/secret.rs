@@ -5,10 +5,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use postgres_protocol::password::scram_sha_256;
 use rand::Rng;
 use rand::seq::IndexedRandom as _;
+use sha2::{Digest as _, Sha256};
 
 use crate::redact;
 
@@ -137,6 +140,38 @@ pub fn generate(class: PasswordType, rng: &mut impl Rng) -> String {
     }
 }
 
+/// Whether a SCRAM verifier, as [`complete`] and PostgreSQL write it, is that of this password.
+///
+/// A verifier of another form belongs to none. SASLprep is left out: it changes no password of Percona's alphabet.
+pub fn belongs(verifier: &str, password: &[u8]) -> bool {
+    let parts = || {
+        let (head, keys) = verifier.strip_prefix("SCRAM-SHA-256$")?.split_once('$')?;
+        let (iterations, salt) = head.split_once(':')?;
+        Some((iterations.parse::<u32>().ok()?, BASE64.decode(salt).ok()?, keys.split_once(':')?.0))
+    };
+    let Some((iterations, salt, stored)) = parts() else { return false };
+    let mut round = hmac(password, &[&salt, &[0, 0, 0, 1]]);
+    let mut salted = round;
+    for _ in 1..iterations {
+        round = hmac(password, &[&round]);
+        salted.iter_mut().zip(round).for_each(|(sum, byte)| *sum ^= byte);
+    }
+    stored == BASE64.encode(Sha256::digest(hmac(&salted, &[b"Client Key"])))
+}
+
+/// HMAC-SHA-256.
+fn hmac(key: &[u8], message: &[&[u8]]) -> [u8; 32] {
+    let mut block = [0; 64];
+    if key.len() > block.len() {
+        block[..32].copy_from_slice(&Sha256::digest(key));
+    } else {
+        block[..key.len()].copy_from_slice(key);
+    }
+    let inner = Sha256::new().chain_update(block.map(|byte| byte ^ 0x36));
+    let inner = message.iter().fold(inner, |hash, part| hash.chain_update(part)).finalize();
+    Sha256::new().chain_update(block.map(|byte| byte ^ 0x5c)).chain_update(inner).finalize().into()
+}
+
 #[cfg(test)]
 mod tests {
     use rand::SeedableRng as _;
@@ -165,33 +200,8 @@ mod tests {
         String::from_utf8(data[key].clone()).unwrap()
     }
 
-    /// Whether the SCRAM verifier in `data` belongs to the password in it: PostgreSQL's own computation, with its salt.
     fn matches(data: &Data) -> bool {
-        use base64::Engine as _;
-        use sha2::Digest as _;
-        let verifier = text(data, "verifier");
-        let (head, keys) = verifier.rsplit_once('$').unwrap();
-        let (stored, _) = keys.split_once(':').unwrap();
-        let salt = base64::engine::general_purpose::STANDARD.decode(head.rsplit_once('$').map_or("", |(f, s)| {
-            assert_eq!(f, "SCRAM-SHA-256");
-            s.strip_prefix("4096:").unwrap()
-        }));
-        let Ok(salt) = salt else { return false };
-        let hmac = |key: &[u8], message: &[u8]| {
-            let mut block = [0_u8; 64];
-            block[..key.len()].copy_from_slice(key);
-            let pad = |byte: u8| block.map(|b| b ^ byte);
-            let inner = sha2::Sha256::new().chain_update(pad(0x36)).chain_update(message).finalize();
-            sha2::Sha256::new().chain_update(pad(0x5c)).chain_update(inner).finalize().to_vec()
-        };
-        let mut u = hmac(&data["password"], &[salt.as_slice(), &[0, 0, 0, 1]].concat());
-        let mut salted = u.clone();
-        for _ in 1..4096 {
-            u = hmac(&data["password"], &u);
-            salted.iter_mut().zip(&u).for_each(|(s, u)| *s ^= u);
-        }
-        let client = hmac(&salted, b"Client Key");
-        stored == base64::engine::general_purpose::STANDARD.encode(sha2::Sha256::digest(&client))
+        belongs(&text(data, "verifier"), &data["password"])
     }
 
     #[test]

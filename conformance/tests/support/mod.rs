@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use conformance::controlplane::{Binaries, ControlPlane, CustomResources};
 use conformance::hosts::Hosts;
+use conformance::percona::backup::Program;
 use conformance::percona::{CrashScope, Double, Options};
 use conformance::postgres::{Addresses, Installation};
 use conformance::process::{Run, Spawner};
@@ -56,9 +57,11 @@ impl Bench {
         Installation::prepare(tool.path, template, directory, &self.spawner).await.unwrap()
     }
 
-    pub fn pgbackrest(&self) -> Option<PathBuf> {
+    /// pgBackRest, where PostgreSQL's user can start it.
+    pub fn pgbackrest(&self) -> Option<Program> {
         let tool = self.toolbox.pgbackrest.as_ref().ok()?;
-        Some(tools::accessible(tool, &self.run.directory().join("tools")).unwrap().path)
+        let tool = tools::accessible(tool, &self.run.directory().join("tools")).unwrap();
+        Some(Program { path: tool.path, environment: tool.env })
     }
 }
 
