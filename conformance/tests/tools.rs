@@ -82,7 +82,7 @@ async fn every_tool_of_the_default_environment_starts() {
 #[case("1.36")]
 #[case("1.37")]
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "builds Kubernetes, which takes minutes for each minor that is not in the cache"]
+#[ignore = "builds Kubernetes: minutes for each minor that is not in the cache"]
 async fn every_kubernetes_minor_can_be_had(#[case] minor: &str) {
     let base = tempfile::tempdir().unwrap();
     let workshop = workshop(base.path(), Cache::default_root().unwrap());
