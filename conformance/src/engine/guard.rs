@@ -71,8 +71,10 @@ impl Guards {
     pub fn violated(&self) -> impl Future<Output = Failure> + use<> {
         let mut violations = self.violations.subscribe();
         async move {
-            match violations.wait_for(Option::is_some).await {
-                Ok(failure) => failure.clone().unwrap_or_default(),
+            let violation =
+                violations.wait_for(Option::is_some).await.map(|failure| failure.clone().unwrap_or_default());
+            match violation {
+                Ok(failure) => failure,
                 Err(_) => std::future::pending().await,
             }
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::context::Sighting;
 use super::evidence::FailureReport;
+use super::schedule::Job;
 
 /// The verdict on one scenario. Ordered by how much it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -68,6 +69,26 @@ pub struct Outcome {
     pub warnings: Vec<String>,
     /// What was waited for and seen.
     pub sightings: Vec<Sighting>,
+}
+
+impl Outcome {
+    /// The outcome of a job of which nothing is known yet.
+    pub fn new(job: &Job) -> Self {
+        Self {
+            scenario: job.scenario.name.clone(),
+            repetition: job.repetition,
+            claim: job.scenario.claim.clone(),
+            verdict: Verdict::Passed,
+            reason: None,
+            started: Timestamp::now(),
+            duration: Duration::ZERO,
+            cleanup: Duration::ZERO,
+            steps: Vec::new(),
+            failures: Vec::new(),
+            warnings: Vec::new(),
+            sightings: Vec::new(),
+        }
+    }
 }
 
 /// One step that was begun.

@@ -17,6 +17,7 @@ use super::deadline::Deadline;
 use super::evidence::{FailureReport, Place, gather};
 use super::guard::Guards;
 use super::outcome::{Outcome, StepOutcome, Verdict};
+use super::schedule::Job;
 use super::trouble::{Failure, Trouble};
 use super::watch::Hub;
 use super::{invariants, namespace, steps};
@@ -45,25 +46,14 @@ pub struct Settings {
     pub interrupted: CancellationToken,
 }
 
-/// Runs `scenario` once. Never fails: whatever happens is a verdict.
-pub async fn run(environment: &dyn Environment, scenario: &Scenario, repetition: u32, settings: &Settings) -> Outcome {
+/// Runs a scenario once. Never fails: whatever happens is a verdict.
+pub async fn run(environment: &dyn Environment, job: &Job, settings: &Settings) -> Outcome {
+    let scenario = job.scenario.clone();
     let mut run = Run {
-        scenario,
-        settings,
-        outcome: Outcome {
-            scenario: scenario.name.clone(),
-            repetition,
-            claim: scenario.claim.clone(),
-            verdict: Verdict::Passed,
-            reason: None,
-            started: Timestamp::now(),
-            duration: Duration::ZERO,
-            cleanup: Duration::ZERO,
-            steps: Vec::new(),
-            failures: Vec::new(),
-            warnings: Vec::new(),
-            sightings: Vec::new(),
-        },
+        scenario: scenario.clone(),
+        file: job.file.display().to_string(),
+        settings: settings.clone(),
+        outcome: Outcome::new(job),
     };
     if let Some(reason) = environment.capabilities().lacking(&scenario.needs) {
         run.outcome.verdict = Verdict::Skipped;
@@ -81,16 +71,22 @@ pub async fn run(environment: &dyn Environment, scenario: &Scenario, repetition:
     run.outcome
 }
 
-struct Run<'a> {
-    scenario: &'a Scenario,
-    settings: &'a Settings,
+/// The outcome of a job that was never begun.
+pub fn not_begun(job: &Job, why: &str) -> Outcome {
+    Outcome { verdict: Verdict::Interrupted, reason: Some(why.to_owned()), ..Outcome::new(job) }
+}
+
+struct Run {
+    scenario: Arc<Scenario>,
+    file: String,
+    settings: Settings,
     outcome: Outcome,
 }
 
-impl Run<'_> {
+impl Run {
     async fn on(&mut self, site: Arc<dyn Site>) {
         let begin = Instant::now();
-        let prepared = prepare(self.scenario, site, self.settings).await;
+        let prepared = prepare(&self.scenario, site, &self.settings).await;
         let (mut context, before) = match prepared {
             Ok(prepared) => prepared,
             Err(trouble) => return self.trouble(&trouble),
@@ -113,7 +109,7 @@ impl Run<'_> {
 
     /// Steps, catch, finally, guards and invariants, in this order.
     async fn judge(&mut self, context: &mut Context, before: Option<&invariants::Before>) {
-        let scenario = self.scenario;
+        let scenario = self.scenario.clone();
         let deadline = Deadline::after("scenario", self.scaled(SCENARIO_LIMIT));
         let mut passed = match steps::bind(&scenario.bindings, context) {
             Ok(()) => true,
@@ -267,7 +263,7 @@ impl Run<'_> {
     }
 
     fn place(&self, step: &str) -> Place {
-        Place { file: format!("{}.yaml", self.scenario.name), step: step.to_owned(), ..Place::default() }
+        Place { file: self.file.clone(), step: step.to_owned(), ..Place::default() }
     }
 
     fn at(&self, operation: &Operation, step: &str) -> Place {

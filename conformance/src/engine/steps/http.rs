@@ -5,7 +5,7 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 
-use super::again;
+use super::again::Again;
 use super::expect::mismatched;
 use crate::engine::context::Context;
 use crate::engine::deadline::Deadline;
@@ -20,26 +20,40 @@ pub async fn http(http: &Http, context: &mut Context, deadline: &Deadline) -> Re
     let service = evaluate_text(&http.service, &context.bindings)?;
     let path = evaluate_text(&http.path, &context.bindings)?;
     let body = http.body.as_ref().map(|body| Pattern::resolve(body, &context.bindings)).transpose()?;
-    let subject = Subject {
-        kind: Kind::new("v1", "Service"),
-        namespace: Some(context.namespace.clone()),
-        name: Some(service.clone()),
-    };
     let host = format!("{service}.{}.svc", context.namespace);
-    again::until(deadline, async || {
-        let (status, answer) = ask(context, &host, http.port, &path).await?;
-        let failure = |message: String| Failure::new(format!("GET http://{host}:{}{path} {message}", http.port));
-        if status != http.status {
-            return Err(failure(format!("answered {status} {answer}, expected {}", http.status)).into());
+    let mut again = Again::until(deadline);
+    loop {
+        let attempt = look(http, &service, &host, &path, body.as_ref(), context);
+        if let Some(outcome) = again.attempt(attempt).await {
+            return outcome;
         }
-        let found = body.as_ref().map(|body| body.mismatches(Some(&answer))).unwrap_or_default();
-        if !found.is_empty() {
-            let mismatches = mismatched(&subject, &answer, found);
-            return Err(Failure { mismatches, ..failure("answered another body".to_owned()) }.into());
-        }
-        Ok(json!({"status": status, "body": answer}))
-    })
-    .await
+    }
+}
+
+async fn look(
+    http: &Http,
+    service: &str,
+    host: &str,
+    path: &str,
+    body: Option<&Pattern>,
+    context: &Context,
+) -> Result<Value, Trouble> {
+    let (status, answer) = ask(context, host, http.port, path).await?;
+    let failure = |message: String| Failure::new(format!("GET http://{host}:{}{path} {message}", http.port));
+    if status != http.status {
+        return Err(failure(format!("answered {status} {answer}, expected {}", http.status)).into());
+    }
+    let found = body.map(|body| body.mismatches(Some(&answer))).unwrap_or_default();
+    if !found.is_empty() {
+        let subject = Subject {
+            kind: Kind::new("v1", "Service"),
+            namespace: Some(context.namespace.clone()),
+            name: Some(service.to_owned()),
+        };
+        let mismatches = mismatched(&subject, &answer, found);
+        return Err(Failure { mismatches, ..failure("answered another body".to_owned()) }.into());
+    }
+    Ok(json!({"status": status, "body": answer}))
 }
 
 async fn ask(context: &Context, host: &str, port: u16, path: &str) -> Result<(u16, Value), Failure> {

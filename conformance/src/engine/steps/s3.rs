@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::again;
+use super::again::Again;
 use crate::engine::context::Context;
 use crate::engine::deadline::Deadline;
 use crate::engine::trouble::{Failure, Trouble};
@@ -12,35 +12,46 @@ use crate::scenario::operations::S3;
 
 /// Looks until everything holds.
 pub async fn s3(s3: &S3, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
-    let S3 { bucket, prefix, objects, absent, count, .. } = evaluate_as(s3, &context.bindings)?;
+    let wanted: S3 = evaluate_as(s3, &context.bindings)?;
     let settings = &context.site.bindings()["s3"];
     let endpoint: Endpoint = serde_json::from_value(settings.clone())
         .map_err(|error| Trouble::Unsupported(format!("this environment has no usable S3 endpoint: {error}")))?;
     let client = Client::new(&endpoint).map_err(Trouble::broken)?;
-    let bucket = match bucket.as_deref().or(settings["bucket"].as_str()) {
-        Some(bucket) => bucket.to_owned(),
-        None => return Err(Trouble::broken("neither the scenario nor the environment names a bucket")),
-    };
-    let prefix = prefix.trim_start_matches('/');
-    again::until(deadline, async || {
-        let listed = client.list(&bucket, prefix).await.map_err(Trouble::broken)?;
-        let keys: Vec<&str> =
-            listed.iter().map(|object| object.key.strip_prefix(prefix).unwrap_or(&object.key)).collect();
-        let keys: Vec<&str> = keys.into_iter().map(|key| key.trim_start_matches('/')).collect();
-        let finds = |glob: &String| keys.iter().find(|key| glob_matches(glob, key));
-        let place = format!("s3://{bucket}/{prefix}");
-        if let Some(missing) = objects.iter().find(|glob| finds(glob).is_none()) {
-            return Err(Failure::new(format!("{place} holds no {missing}, but {}", listing(&keys))).into());
+    let bucket = wanted.bucket.as_deref().or(settings["bucket"].as_str());
+    let bucket = bucket.ok_or_else(|| Trouble::broken("neither the scenario nor the environment names a bucket"))?;
+    let prefix = wanted.prefix.trim_start_matches('/');
+    let mut again = Again::until(deadline);
+    loop {
+        if let Some(outcome) = again.attempt(look(&client, bucket, prefix, &wanted)).await {
+            return outcome;
         }
-        if let Some((glob, key)) = absent.iter().find_map(|glob| finds(glob).map(|key| (glob, key))) {
-            return Err(Failure::new(format!("{place} holds {key}, and nothing may match {glob}")).into());
+    }
+}
+
+async fn look(client: &Client, bucket: &str, prefix: &str, wanted: &S3) -> Result<Value, Trouble> {
+    let listed = client.list(bucket, prefix).await.map_err(Trouble::broken)?;
+    let keys: Vec<&str> = listed
+        .iter()
+        .map(|object| object.key.strip_prefix(prefix).unwrap_or(&object.key).trim_start_matches('/'))
+        .collect();
+    judge(&keys, &format!("s3://{bucket}/{prefix}"), wanted)?;
+    Ok(json!({"objects": keys}))
+}
+
+fn judge(keys: &[&str], place: &str, wanted: &S3) -> Result<(), Failure> {
+    let finds = |glob: &String| keys.iter().find(|key| glob_matches(glob, key));
+    if let Some(missing) = wanted.objects.iter().find(|glob| finds(glob).is_none()) {
+        return Err(Failure::new(format!("{place} holds no {missing}, but {}", listing(keys))));
+    }
+    if let Some((glob, key)) = wanted.absent.iter().find_map(|glob| finds(glob).map(|key| (glob, key))) {
+        return Err(Failure::new(format!("{place} holds {key}, and nothing may match {glob}")));
+    }
+    match wanted.count {
+        Some(count) if count != keys.len() as u64 => {
+            Err(Failure::new(format!("{place} holds {} objects, expected {count}", keys.len())))
         }
-        if let Some(count) = count.filter(|count| *count != keys.len() as u64) {
-            return Err(Failure::new(format!("{place} holds {} objects, expected {count}", keys.len())).into());
-        }
-        Ok(json!({"objects": keys}))
-    })
-    .await
+        _ => Ok(()),
+    }
 }
 
 fn listing(keys: &[&str]) -> String {

@@ -1,15 +1,18 @@
 //! `sql`: what a real PostgreSQL answers to somebody who logs in as the workload would.
 
 use base64::Engine as _;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
-use super::again;
+use super::again::Again;
 use super::expect::mismatched;
 use crate::engine::context::Context;
 use crate::engine::deadline::Deadline;
 use crate::engine::trouble::{Failure, Mismatched, Subject, Trouble};
 use crate::engine::watch::Kind;
-use crate::postgres::{Error, SslMode, Target, Trust};
+use crate::environment::Stream;
+use crate::postgres::{Error, Session, SslMode, Target, Trust};
 use crate::scenario::expression::{evaluate_as, evaluate_text};
 use crate::scenario::operations::{SecretKey, Sql, SqlExpectation, Tls};
 use crate::scenario::pattern::Pattern;
@@ -18,26 +21,32 @@ use crate::scenario::pattern::Pattern;
 pub async fn sql(sql: &Sql, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
     let expected = Expected::of(sql.expect.as_ref(), context)?;
     let parameters: Vec<String> = evaluate_as(&sql.parameters, &context.bindings)?;
-    again::until(deadline, async || {
-        let uri = match (&sql.uri, &sql.secret) {
-            (Some(uri), _) => evaluate_text(uri, &context.bindings)?,
-            (None, Some(key)) => secret_value(key, context).await?,
-            (None, None) => return Err(Trouble::broken("sql needs one of uri, secret")),
-        };
-        let trust = match (&sql.ca, sql.tls) {
-            (Some(key), Tls::VerifyFull) => Trust::Ca(secret_value(key, context).await?),
-            _ => Trust::Any,
-        };
-        let mut target: Target = uri.parse().map_err(|error: Error| Failure::new(error.to_string()))?;
-        target.sslmode = match sql.tls {
-            Tls::Disable => SslMode::Disable,
-            Tls::Require => SslMode::Require,
-            Tls::VerifyFull => SslMode::VerifyFull,
-        };
-        let rows = ask(&target, &trust, &sql.query, &parameters, context).await;
-        expected.judge(rows, &target)
-    })
-    .await
+    let mut again = Again::until(deadline);
+    loop {
+        if let Some(outcome) = again.attempt(attempt(sql, &parameters, &expected, context)).await {
+            return outcome;
+        }
+    }
+}
+
+async fn attempt(sql: &Sql, parameters: &[String], expected: &Expected, context: &Context) -> Result<Value, Trouble> {
+    let uri = match (&sql.uri, &sql.secret) {
+        (Some(uri), _) => evaluate_text(uri, &context.bindings)?,
+        (None, Some(key)) => secret_value(key, context).await?,
+        (None, None) => return Err(Trouble::broken("sql needs one of uri, secret")),
+    };
+    let trust = match (&sql.ca, sql.tls) {
+        (Some(key), Tls::VerifyFull) => Trust::Ca(secret_value(key, context).await?),
+        _ => Trust::Any,
+    };
+    let mut target: Target = uri.parse().map_err(|error: Error| Failure::new(error.to_string()))?;
+    target.sslmode = match sql.tls {
+        Tls::Disable => SslMode::Disable,
+        Tls::Require => SslMode::Require,
+        Tls::VerifyFull => SslMode::VerifyFull,
+    };
+    let rows = ask(&target, &trust, &sql.query, parameters, context).await;
+    expected.judge(rows, &target)
 }
 
 async fn ask(
@@ -49,7 +58,12 @@ async fn ask(
 ) -> Result<Vec<Map<String, Value>>, Error> {
     let stream = context.site.connect(&target.host, target.port).await;
     let stream = stream.map_err(|error| Error::Unreachable { address: target.address(), reason: error.to_string() })?;
-    target.connect(stream, trust).await?.objects(query, parameters).await
+    log_in(target, trust, stream).await?.objects(query, parameters).await
+}
+
+/// Boxed, because the compiler cannot see through the driver's generics that the future is `Send` (rust#100013).
+fn log_in<'a>(target: &'a Target, trust: &'a Trust, stream: Box<dyn Stream>) -> BoxFuture<'a, Result<Session, Error>> {
+    target.connect(stream, trust).boxed()
 }
 
 /// Reads a Secret's key as it is at this moment: a rotation must not be hidden by a watch that is a little behind.

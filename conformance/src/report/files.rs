@@ -1,0 +1,101 @@
+//! The reports as files, replaced as a whole after each result: whoever reads them never sees half of one, and a run
+//! that is killed leaves what it knew.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::RunReport;
+use super::junit::junit;
+
+/// Where the reports are written.
+#[derive(Clone, Debug)]
+pub struct Files {
+    directory: PathBuf,
+}
+
+/// A report cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the report {path}: {problem}", path = path.display())]
+pub struct ReportError {
+    /// The file or directory.
+    path: PathBuf,
+    /// What is wrong.
+    problem: String,
+}
+
+impl ReportError {
+    fn new(path: &Path, problem: impl std::fmt::Display) -> Self {
+        Self { path: path.to_owned(), problem: problem.to_string() }
+    }
+}
+
+impl Files {
+    /// Reports in `directory`, which is made if it is not there.
+    pub fn new(directory: &Path) -> Result<Self, ReportError> {
+        std::fs::create_dir_all(directory).map_err(|error| ReportError::new(directory, error))?;
+        Ok(Self { directory: directory.to_owned() })
+    }
+
+    /// The machine-readable report.
+    pub fn json(&self) -> PathBuf {
+        self.directory.join("report.json")
+    }
+
+    /// The report for CI servers.
+    pub fn junit(&self) -> PathBuf {
+        self.directory.join("junit.xml")
+    }
+
+    /// Writes both.
+    pub fn write(&self, run: &RunReport) -> Result<(), ReportError> {
+        let path = self.json();
+        let json = serde_json::to_string_pretty(run).map_err(|error| ReportError::new(&path, error))?;
+        self.replace(&path, &json)?;
+        let path = self.junit();
+        let xml = junit(run).map_err(|error| ReportError::new(&path, error))?;
+        self.replace(&path, &xml)
+    }
+
+    fn replace(&self, path: &Path, content: &str) -> Result<(), ReportError> {
+        let write = || {
+            let mut file = tempfile::Builder::new()
+                .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+                .tempfile_in(&self.directory)?;
+            file.write_all(content.as_bytes())?;
+            file.persist(path)?;
+            std::io::Result::Ok(())
+        };
+        write().map_err(|error| ReportError::new(path, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::State;
+    use super::super::tests_support::{outcome, run};
+    use super::*;
+    use crate::engine::Verdict;
+
+    #[test]
+    fn the_files_are_complete_after_each_result() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = Files::new(&directory.path().join("reports")).unwrap();
+        let mut report = run([outcome("gate/x", Verdict::Passed)]);
+        files.write(&report).unwrap();
+        report.add(outcome("gate/y", Verdict::Failed));
+        report.state = State::Complete;
+        files.write(&report).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(files.json()).unwrap()).unwrap();
+        assert_eq!((&json["state"], &json["counts"]["failed"]), (&"complete".into(), &1.into()));
+        assert!(std::fs::read_to_string(files.junit()).unwrap().contains("gate/y"));
+        let left = std::fs::read_dir(directory.path().join("reports")).unwrap().count();
+        assert_eq!(left, 2, "nothing but the two reports");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = Files::new(&file.path().join("x")).unwrap_err().to_string();
+        assert!(error.contains(&file.path().display().to_string()), "{error}");
+    }
+}
