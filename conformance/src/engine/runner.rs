@@ -55,7 +55,8 @@ pub async fn run(environment: &dyn Environment, job: &Job, settings: &Settings) 
         settings: settings.clone(),
         outcome: Outcome::new(job),
     };
-    if let Some(reason) = environment.capabilities().lacking(&scenario.needs) {
+    let capabilities = environment.capabilities();
+    if let Some(reason) = capabilities.lacking(&scenario.needs).or_else(|| capabilities.declines(&scenario.covers)) {
         run.outcome.verdict = Verdict::Skipped;
         run.outcome.reason = Some(reason.to_owned());
         return run.outcome;

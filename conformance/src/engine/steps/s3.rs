@@ -8,6 +8,7 @@ use crate::engine::deadline::Deadline;
 use crate::engine::trouble::{Failure, Trouble};
 use crate::s3::{Client, Endpoint};
 use crate::scenario::expression::evaluate_as;
+use crate::scenario::glob;
 use crate::scenario::operations::S3;
 
 /// Looks until everything holds.
@@ -39,7 +40,7 @@ async fn look(client: &Client, bucket: &str, prefix: &str, wanted: &S3) -> Resul
 }
 
 fn judge(keys: &[&str], place: &str, wanted: &S3) -> Result<(), Failure> {
-    let finds = |glob: &String| keys.iter().find(|key| glob_matches(glob, key));
+    let finds = |glob: &String| keys.iter().find(|key| glob::matches(glob, key));
     if let Some(missing) = wanted.objects.iter().find(|glob| finds(glob).is_none()) {
         return Err(Failure::new(format!("{place} holds no {missing}, but {}", listing(keys))));
     }
@@ -63,37 +64,27 @@ fn listing(keys: &[&str]) -> String {
     }
 }
 
-/// `*` matches within one level, `**` across levels, `?` one character.
-fn glob_matches(glob: &str, key: &str) -> bool {
-    let Some(first) = glob.chars().next() else { return key.is_empty() };
-    if let Some(rest) = glob.strip_prefix("**") {
-        return (0..=key.len()).filter(|at| key.is_char_boundary(*at)).any(|at| glob_matches(rest, &key[at..]));
-    }
-    let rest = &glob[first.len_utf8()..];
-    if first == '*' {
-        let level = key.find('/').unwrap_or(key.len());
-        return (0..=level).filter(|at| key.is_char_boundary(*at)).any(|at| glob_matches(rest, &key[at..]));
-    }
-    key.chars()
-        .next()
-        .is_some_and(|c| (c == first || (first == '?' && c != '/')) && glob_matches(rest, &key[c.len_utf8()..]))
-}
-
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
 
     use super::*;
 
+    fn wanted(objects: &[&str], absent: &[&str], count: Option<u64>) -> S3 {
+        serde_json::from_value(json!({"prefix": "p", "objects": objects, "absent": absent, "count": count})).unwrap()
+    }
+
     #[rstest]
-    #[case("archive/db/archive.info", "archive/db/archive.info", true)]
-    #[case("archive/**/*.gz", "archive/db/16-1/0000/0001-a.gz", true)]
-    #[case("archive/*.info", "archive/db/archive.info", false)]
-    #[case("*/db/*.info", "archive/db/archive.info", true)]
-    #[case("backup.inf?", "backup.info", true)]
-    #[case("backup.info", "backup.info.copy", false)]
-    #[case("**", "a/b/c", true)]
-    fn globs(#[case] glob: &str, #[case] key: &str, #[case] matches: bool) {
-        assert_eq!(glob_matches(glob, key), matches);
+    #[case::all_there(wanted(&["archive/**"], &["*.tmp"], Some(2)), None)]
+    #[case::missing(wanted(&["backup/**"], &[], None), Some("holds no backup/**, but archive/a, archive/b"))]
+    #[case::forbidden(wanted(&[], &["archive/?"], None), Some("holds archive/a, and nothing may match archive/?"))]
+    #[case::count(wanted(&[], &[], Some(3)), Some("holds 2 objects, expected 3"))]
+    fn a_bucket_is_judged_by_its_keys(#[case] wanted: S3, #[case] failure: Option<&str>) {
+        let judged = judge(&["archive/a", "archive/b"], "s3://b/p", &wanted);
+        match (judged, failure) {
+            (Ok(()), None) => {}
+            (Err(found), Some(part)) => assert!(found.message.contains(part), "{}", found.message),
+            (judged, _) => panic!("{judged:?}"),
+        }
     }
 }

@@ -1,0 +1,114 @@
+//! `conformance env`: an environment that stays between runs.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::CliError;
+use super::options::EnvironmentOptions;
+use super::tools::Tools;
+use crate::duration;
+use crate::embedded::{self, Status};
+use crate::exit::Exit;
+use crate::tools::Display;
+
+/// Keep an environment between runs. Tests of `cargo nextest run` attach to it.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Env {
+    /// Bring an environment up, or find the one that fits
+    Up(Up),
+    /// Show the environment that runs
+    Status(EnvironmentOptions),
+    /// Take the environment down
+    Down,
+    /// Open a shell in which kubectl reaches the environment
+    Shell(EnvironmentOptions),
+    /// Show the programs of the environment; find, fetch and build them with --prepare
+    Tools(Tools),
+}
+
+/// `env up`.
+#[derive(Clone, Debug, Args)]
+pub struct Up {
+    /// It ends when nobody has used it for so long
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = idle)]
+    idle: Duration,
+    #[command(flatten)]
+    environment: EnvironmentOptions,
+}
+
+fn idle(text: &str) -> Result<Duration, String> {
+    duration::parse(text).map_err(|error| format!("`{text}` {error}"))
+}
+
+impl Env {
+    /// Performs the verb.
+    pub async fn perform(self) -> Result<Exit, CliError> {
+        let display = Display::stderr();
+        match self {
+            Self::Up(up) => {
+                let status = embedded::up(up.environment.settings()?, up.idle, &display).await;
+                show(&status.map_err(|error| CliError::environment(&error))?);
+                Ok(Exit::Ok)
+            }
+            Self::Status(options) => match status(&options).await? {
+                Some(status) => {
+                    show(&status);
+                    Ok(Exit::Ok)
+                }
+                None => {
+                    anstream::println!("no environment runs");
+                    Ok(Exit::Environment)
+                }
+            },
+            Self::Down => {
+                let ended = embedded::down(&display).await.map_err(|error| failed(&error))?;
+                anstream::println!("{}", if ended { "the environment has ended" } else { "no environment runs" });
+                Ok(Exit::Ok)
+            }
+            Self::Shell(options) => {
+                let Some(status) = status(&options).await? else {
+                    return Err(CliError::new(
+                        Exit::Environment,
+                        "no environment runs; start one by `conformance env up`",
+                    ));
+                };
+                let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
+                let error = Command::new(&shell).env("KUBECONFIG", &status.kubeconfig).exec();
+                let shell = shell.display();
+                Err(CliError::new(Exit::Environment, format!("{shell} cannot be started: {error}")))
+            }
+            Self::Tools(tools) => tools.perform(&display).await,
+        }
+    }
+}
+
+async fn status(options: &EnvironmentOptions) -> Result<Option<Status>, CliError> {
+    embedded::status(&options.settings()?).await.map_err(|error| failed(&error))
+}
+
+fn failed(error: &anyhow::Error) -> CliError {
+    CliError::new(Exit::Environment, format!("{error:#}"))
+}
+
+fn show(status: &Status) {
+    let description = &status.description;
+    anstream::println!(
+        "{} {} on Kubernetes {}, Percona {}",
+        description.implementation,
+        description.implementation_version,
+        description.kubernetes,
+        description.percona
+    );
+    anstream::println!("supervisor: pid {}, {} control plane(s)", status.usage.pid, status.usage.control_planes);
+    anstream::println!("kubeconfig: {}", status.kubeconfig.display());
+    match status.usage.scenarios.as_slice() {
+        [] => anstream::println!("idle"),
+        scenarios => anstream::println!("in use by {}", scenarios.join(", ")),
+    }
+    if !status.differences.is_empty() {
+        anstream::println!("differs from what would be started now: {}", status.differences.join(", "));
+    }
+}

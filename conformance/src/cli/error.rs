@@ -1,0 +1,81 @@
+//! What went wrong, and how the program ends for it.
+
+use std::fmt;
+
+use crate::environment::EnvironmentError;
+use crate::exit::Exit;
+use crate::redact::redact;
+use crate::report::{ReportError, SkipError};
+use crate::scenario::LoadError;
+
+/// An error that ends the program.
+#[derive(Debug)]
+pub struct CliError {
+    exit: Exit,
+    message: String,
+    rendered: bool,
+}
+
+impl CliError {
+    /// An error with its exit code; the message is a lowercase fragment.
+    pub fn new(exit: Exit, message: impl fmt::Display) -> Self {
+        Self { exit, message: redact(&message.to_string()), rendered: false }
+    }
+
+    /// An error whose message is a report of many lines already.
+    pub fn rendered(exit: Exit, message: String) -> Self {
+        Self { exit, message, rendered: true }
+    }
+
+    /// How the program ends.
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// The environment cannot be had.
+    pub fn environment(error: &anyhow::Error) -> Self {
+        let tool = error.chain().any(|cause| {
+            cause.downcast_ref::<crate::tools::ToolError>().is_some_and(crate::tools::ToolError::is_unavailable)
+        });
+        let exit = if tool { Exit::MissingTool } else { Exit::Environment };
+        Self::new(exit, format!("the environment cannot be started: {error:#}"))
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const ERROR: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
+        if self.rendered {
+            return f.write_str(&self.message);
+        }
+        write!(f, "{ERROR}error:{ERROR:#} {}", self.message)
+    }
+}
+
+impl From<LoadError> for CliError {
+    fn from(error: LoadError) -> Self {
+        let exit = match error {
+            LoadError::NothingSelected { .. } => Exit::NothingSelected,
+            LoadError::Unreadable { .. } | LoadError::Empty(_) => Exit::Usage,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<EnvironmentError> for CliError {
+    fn from(error: EnvironmentError) -> Self {
+        Self::new(Exit::Environment, error)
+    }
+}
+
+impl From<ReportError> for CliError {
+    fn from(error: ReportError) -> Self {
+        Self::new(Exit::Report, error)
+    }
+}
+
+impl From<SkipError> for CliError {
+    fn from(error: SkipError) -> Self {
+        Self::new(Exit::Usage, error)
+    }
+}

@@ -1,0 +1,36 @@
+//! `conformance lint`.
+
+use clap::Args;
+
+use super::CliError;
+use super::options::{Selection, coloured, terminal_width};
+use crate::exit::Exit;
+use crate::scenario::diagnostic::render;
+
+/// Check scenario files without running anything.
+#[derive(Clone, Debug, Args)]
+pub struct Lint {
+    #[command(flatten)]
+    selection: Selection,
+    /// One line for each mistake, as compilers write it: file:line:column: message
+    #[arg(long)]
+    short: bool,
+}
+
+impl Lint {
+    /// Performs the verb.
+    pub fn perform(self) -> Result<Exit, CliError> {
+        let entries = self.selection.entries()?;
+        let checked = entries.len();
+        let problems: Vec<_> = entries.into_iter().filter_map(|entry| entry.scenario.err()).flatten().collect();
+        if problems.is_empty() {
+            anstream::println!("{checked} scenarios, no mistakes");
+            return Ok(Exit::Ok);
+        }
+        if self.short {
+            problems.iter().for_each(|problem| anstream::println!("{}", problem.line()));
+            return Ok(Exit::Usage);
+        }
+        Err(CliError::rendered(Exit::Usage, render(&problems, terminal_width(), coloured())))
+    }
+}

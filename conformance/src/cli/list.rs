@@ -1,0 +1,43 @@
+//! `conformance list`.
+
+use clap::Args;
+
+use super::CliError;
+use super::options::Selection;
+use crate::environment::Isolation;
+use crate::exit::Exit;
+
+/// List the scenarios and what they claim. Starts nothing.
+#[derive(Clone, Debug, Args)]
+pub struct List {
+    #[command(flatten)]
+    selection: Selection,
+    /// Only the names, one a line
+    #[arg(long)]
+    names: bool,
+}
+
+impl List {
+    /// Performs the verb.
+    pub fn perform(self) -> Result<Exit, CliError> {
+        let mut broken = 0;
+        for entry in self.selection.entries()? {
+            let Ok(scenario) = &entry.scenario else {
+                broken += 1;
+                anstream::println!("{} (has mistakes: see `conformance lint`)", entry.name);
+                continue;
+            };
+            if self.names {
+                anstream::println!("{}", entry.name);
+                continue;
+            }
+            let isolation = match scenario.isolation {
+                Isolation::Namespace => "",
+                Isolation::Operator => " [alone]",
+                Isolation::Cluster => " [own control plane]",
+            };
+            anstream::println!("{}{isolation}\n    {}", entry.name, scenario.claim);
+        }
+        Ok(if broken > 0 { Exit::Usage } else { Exit::Ok })
+    }
+}

@@ -1,0 +1,217 @@
+//! Options that several verbs have.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+
+use super::CliError;
+use crate::embedded::{Embedded, Settings, Storage};
+use crate::environment::Environment;
+use crate::existing::Existing;
+use crate::exit::Exit;
+use crate::scenario::diagnostic::render;
+use crate::scenario::{Entry, Filter, Scenario, load};
+use crate::tools;
+
+/// Which scenarios.
+#[derive(Clone, Debug, Args)]
+pub struct Selection {
+    /// Names or globs of scenarios, such as `credential_rotation` or `gate/*`; all by default
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// More names or globs
+    #[arg(long, value_name = "NAME")]
+    filter: Vec<String>,
+    /// The directory of the scenarios
+    #[arg(long, value_name = "DIR")]
+    scenarios: Option<PathBuf>,
+}
+
+impl Selection {
+    /// The directory, as people are told about it.
+    pub fn directory(&self) -> PathBuf {
+        self.scenarios.clone().unwrap_or_else(|| shown(&root().join("scenarios")))
+    }
+
+    /// The selected files.
+    pub fn entries(&self) -> Result<Vec<Entry>, CliError> {
+        let filter = Filter::new(self.names.iter().chain(&self.filter).cloned());
+        Ok(load(&self.directory(), &filter)?)
+    }
+
+    /// The selected scenarios; any mistake in any of them is an error that shows all of them.
+    pub fn scenarios(&self) -> Result<Vec<(Arc<Scenario>, PathBuf)>, CliError> {
+        let mut scenarios = Vec::new();
+        let mut problems = Vec::new();
+        for entry in self.entries()? {
+            match entry.scenario {
+                Ok(scenario) => scenarios.push((Arc::new(scenario), entry.path)),
+                Err(diagnostics) => problems.extend(diagnostics),
+            }
+        }
+        if problems.is_empty() {
+            return Ok(scenarios);
+        }
+        let width = terminal_width();
+        let count = problems.len();
+        let noun = if count == 1 { "mistake" } else { "mistakes" };
+        let text = format!("{}\n{count} {noun}; nothing was started", render(&problems, width, coloured()));
+        Err(CliError::rendered(Exit::Usage, text))
+    }
+}
+
+/// Whether standard error shows colours.
+pub fn coloured() -> bool {
+    anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
+}
+
+/// Columns of the terminal, where there is one.
+pub fn terminal_width() -> usize {
+    std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(100)
+}
+
+/// Where scenarios run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Everything on this machine, started by this program
+    Embedded,
+    /// A cluster that is there, with the operator in it
+    Existing,
+}
+
+/// What stores backups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum S3 {
+    /// This program's own memory
+    Memory,
+    /// `MinIO`
+    Minio,
+}
+
+/// The environment.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Environment")]
+pub struct EnvironmentOptions {
+    /// Where scenarios run
+    #[arg(long, value_enum, default_value = "embedded")]
+    pub env: Kind,
+    /// For `--env existing`: the kubeconfig; KUBECONFIG or ~/.kube/config by default
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// What is judged: a file that says how to build and start it; the bundled operator by default
+    #[arg(long, value_name = "FILE")]
+    implementation: Option<PathBuf>,
+    /// Percona's own CRDs, a file or a directory; without it, minimal ones
+    #[arg(long, value_name = "PATH", env = "CONFORMANCE_PERCONA_CRDS")]
+    percona_crds: Option<PathBuf>,
+    /// What stores backups
+    #[arg(long, value_enum, default_value = "memory")]
+    s3: S3,
+    /// How much the operator and the supervisor log: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    operator_log: String,
+    #[command(flatten)]
+    pub tools: ToolOptions,
+}
+
+/// Programs that are used instead of those that would be found, fetched or built.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Tools")]
+pub struct ToolOptions {
+    /// Kubernetes version of the control plane, 1.31 to 1.37
+    #[arg(long, value_name = "MINOR")]
+    kubernetes: Option<String>,
+    /// A directory with etcd, kube-apiserver and kube-controller-manager, as setup-envtest makes it
+    #[arg(long, value_name = "DIR", env = "KUBEBUILDER_ASSETS")]
+    assets: Option<PathBuf>,
+    /// etcd
+    #[arg(long, value_name = "FILE")]
+    etcd: Option<PathBuf>,
+    /// kube-apiserver
+    #[arg(long, value_name = "FILE")]
+    kube_apiserver: Option<PathBuf>,
+    /// kube-controller-manager
+    #[arg(long, value_name = "FILE")]
+    kube_controller_manager: Option<PathBuf>,
+    /// A directory with initdb and postgres of PostgreSQL 16
+    #[arg(long, value_name = "DIR")]
+    postgresql: Option<PathBuf>,
+    /// A directory with psql and pg_isready
+    #[arg(long, value_name = "DIR")]
+    postgresql_client: Option<PathBuf>,
+    /// pgBackRest, 2.55 or newer
+    #[arg(long, value_name = "FILE")]
+    pgbackrest: Option<PathBuf>,
+    /// `MinIO`
+    #[arg(long, value_name = "FILE")]
+    minio: Option<PathBuf>,
+}
+
+impl ToolOptions {
+    /// As the tools want them.
+    pub fn options(&self) -> tools::Options {
+        tools::Options {
+            kubernetes: self.kubernetes.clone(),
+            assets: self.assets.clone(),
+            etcd: self.etcd.clone(),
+            kube_apiserver: self.kube_apiserver.clone(),
+            kube_controller_manager: self.kube_controller_manager.clone(),
+            postgresql: self.postgresql.clone(),
+            postgresql_client: self.postgresql_client.clone(),
+            pgbackrest: self.pgbackrest.clone(),
+            minio: self.minio.clone(),
+        }
+    }
+}
+
+impl EnvironmentOptions {
+    /// What the embedded environment is made of.
+    pub fn settings(&self) -> Result<Settings, CliError> {
+        let program = std::env::current_exe()
+            .map_err(|error| CliError::new(Exit::Environment, format!("this program cannot find itself: {error}")))?;
+        let absolute = |path: &Path| {
+            std::path::absolute(path)
+                .and_then(std::fs::canonicalize)
+                .map_err(|error| CliError::new(Exit::Usage, format!("cannot read {}: {error}", path.display())))
+        };
+        let implementation = match &self.implementation {
+            Some(path) => absolute(path)?,
+            None => absolute(&root().join("implementations/bundled.yaml"))?,
+        };
+        let mut settings = Settings::new(program, implementation);
+        settings.tools = self.tools.options();
+        settings.percona_crds = self.percona_crds.as_deref().map(absolute).transpose()?;
+        settings.storage = match self.s3 {
+            S3::Memory => Storage::Memory,
+            S3::Minio => Storage::Minio,
+        };
+        settings.log_level.clone_from(&self.operator_log);
+        Ok(settings)
+    }
+
+    /// Brings the environment up for this process alone.
+    pub async fn start(&self, display: &tools::Display) -> Result<Arc<dyn Environment>, CliError> {
+        match self.env {
+            Kind::Embedded => {
+                let embedded = Embedded::start(self.settings()?, display).await;
+                Ok(Arc::new(embedded.map_err(|error| CliError::environment(&error))?))
+            }
+            Kind::Existing => Ok(Arc::new(Existing::connect(self.kubeconfig.as_deref()).await?)),
+        }
+    }
+}
+
+/// The repository: the nearest directory upwards from here that holds the bundled implementation; where this program
+/// was built when there is none.
+pub fn root() -> PathBuf {
+    let here = std::env::current_dir().unwrap_or_default();
+    let found = here.ancestors().find(|directory| directory.join("implementations/bundled.yaml").is_file());
+    found.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".."), Path::to_owned)
+}
+
+/// `path` as it is shortest from here.
+pub fn shown(path: &Path) -> PathBuf {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).map_or_else(|_| path.to_owned(), Path::to_owned)
+}

@@ -1,0 +1,161 @@
+//! `conformance run`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::Args;
+
+use super::CliError;
+use super::options::{EnvironmentOptions, Selection, root, shown};
+use super::signals;
+use crate::engine::schedule::{Order, Pace, Progress, plan, run};
+use crate::engine::{Job, Settings};
+use crate::environment::Environment;
+use crate::exit::Exit;
+use crate::report::{AllowedSkips, Console, Files, RunReport, State, exit};
+use crate::tools::Display;
+
+/// Run scenarios.
+///
+/// Brings the environment up, runs the scenarios beside each other, prints one line for each, and takes the
+/// environment down. Reports are complete after each result: report.json and junit.xml.
+#[derive(Clone, Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    selection: Selection,
+    #[command(flatten)]
+    options: RunOptions,
+    #[command(flatten)]
+    environment: EnvironmentOptions,
+}
+
+/// How scenarios are run.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Running")]
+struct RunOptions {
+    /// Scenarios at a time
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    parallel: u16,
+    /// Begin nothing new after the first failure
+    #[arg(long)]
+    fail_fast: bool,
+    /// Run the scenarios in a random order
+    #[arg(long)]
+    shuffle: bool,
+    /// The seed of the random order, to see the same one again
+    #[arg(long, value_name = "N", requires = "shuffle")]
+    seed: Option<u64>,
+    /// Run each scenario so often
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
+    /// Leave the namespaces of failed scenarios, and the environment, until Ctrl-C
+    #[arg(long)]
+    keep_failed: bool,
+    /// Scale every deadline, for a slow machine
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = multiplier)]
+    timeout_multiplier: f64,
+    /// Where the reports go
+    #[arg(long, value_name = "DIR")]
+    report_dir: Option<PathBuf>,
+    /// Fail when a scenario is skipped that is not in the list of allowed skips
+    #[arg(long)]
+    no_skips: bool,
+    /// The list of allowed skips: `- {scenario: NAME, reason: WHY}`
+    #[arg(long, value_name = "FILE", requires = "no_skips")]
+    allowed_skips: Option<PathBuf>,
+}
+
+fn multiplier(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.1..=100.0).contains(&value) => Ok(value),
+        _ => Err("expected a number between 0.1 and 100".to_owned()),
+    }
+}
+
+impl Run {
+    /// Performs the verb.
+    pub async fn perform(self) -> Result<Exit, CliError> {
+        let scenarios = self.selection.scenarios()?;
+        let allowed = match (&self.options.allowed_skips, self.options.no_skips) {
+            (Some(path), _) => Some(AllowedSkips::read(path)?),
+            (None, true) => Some(AllowedSkips::default()),
+            (None, false) => None,
+        };
+        let directory = self.options.report_dir.clone();
+        let files = Files::new(&directory.unwrap_or_else(|| shown(&root().join("target/conformance"))))?;
+        let seed = self.options.shuffle.then(|| self.options.seed.unwrap_or_else(rand::random));
+        let jobs = plan(&scenarios, &Order { repeat: self.options.repeat, shuffle: seed });
+        let interrupted = signals::watch()?;
+
+        let display = Display::stderr();
+        let started = interrupted.run_until_cancelled(self.environment.start(&display)).await;
+        let Some(environment) = started else { return Ok(Exit::Interrupted) };
+        let environment = environment?;
+        let settings = Settings {
+            run: format!("{:08x}", rand::random::<u32>()),
+            timeout_multiplier: self.options.timeout_multiplier,
+            keep_failed: self.options.keep_failed,
+            interrupted: interrupted.clone(),
+        };
+        let run = RunReport::new(settings.run.clone(), environment.description().clone(), jobs.len(), seed);
+        let judged = self.judge(environment.clone(), jobs, run, &files, &settings).await;
+        if let (Ok(run), true) = (&judged, self.options.keep_failed)
+            && run.counts.failed + run.counts.error > 0
+            && !interrupted.is_cancelled()
+        {
+            anstream::eprintln!("the environment is kept until Ctrl-C");
+            interrupted.cancelled().await;
+        }
+        // The environment ends also when the report could not be written.
+        let closed = environment.close().await;
+        let run = judged?;
+        closed?;
+        Ok(self.verdict(&run, allowed.as_ref()))
+    }
+
+    async fn judge(
+        &self,
+        environment: Arc<dyn Environment>,
+        jobs: Vec<Job>,
+        mut report: RunReport,
+        files: &Files,
+        settings: &Settings,
+    ) -> Result<RunReport, CliError> {
+        let begin = Instant::now();
+        let mut console = Console::stdout();
+        console.begin(&report, usize::from(self.options.parallel));
+        files.write(&report)?;
+        let pace = Pace { parallel: usize::from(self.options.parallel), fail_fast: self.options.fail_fast };
+        let mut unwritten = None;
+        run(environment, jobs, pace, settings, |progress| match progress {
+            Progress::Began(job) => tracing::info!(scenario = job.scenario.name, "began"),
+            Progress::Ended(outcome) => {
+                console.ended(&outcome);
+                report.add(*outcome);
+                if let Err(error) = files.write(&report) {
+                    // A full disk must not end the scenarios that run: they clean up after themselves.
+                    unwritten.get_or_insert(error);
+                }
+            }
+        })
+        .await;
+        report.state = if settings.interrupted.is_cancelled() { State::Interrupted } else { State::Complete };
+        files.write(&report)?;
+        console.summary(&report, begin.elapsed().as_secs_f64());
+        console.line(&format!("reports: {}, {}", files.json().display(), files.junit().display()));
+        match unwritten {
+            Some(error) => Err(error.into()),
+            None => Ok(report),
+        }
+    }
+
+    fn verdict(&self, run: &RunReport, allowed: Option<&AllowedSkips>) -> Exit {
+        let exit = exit(&run.counts, run.state == State::Interrupted);
+        let problems = allowed.map(|allowed| allowed.problems(&run.outcomes)).unwrap_or_default();
+        for problem in &problems {
+            anstream::eprintln!("--no-skips: {problem}");
+        }
+        if exit == Exit::Ok && !problems.is_empty() { Exit::Skipped } else { exit }
+    }
+}

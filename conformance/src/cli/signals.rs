@@ -1,0 +1,34 @@
+//! Ctrl-C once: stop, collect, clean up, report. Twice: end at once.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::CliError;
+use crate::exit::Exit;
+
+/// A token that the first SIGINT or SIGTERM cancels. The second one ends the process.
+pub fn watch() -> Result<CancellationToken, CliError> {
+    let listen = |kind| {
+        signal(kind).map_err(|error| CliError::new(Exit::Environment, format!("signals cannot be received: {error}")))
+    };
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let token = CancellationToken::new();
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        next().await;
+        anstream::eprintln!("interrupted: cleaning up (once more: end at once)");
+        cancelled.cancel();
+        next().await;
+        anstream::eprintln!(
+            "ended at once: what the environment's processes do not remove themselves, `conformance clean` does"
+        );
+        std::process::exit(i32::from(Exit::Interrupted as u8));
+    });
+    Ok(token)
+}

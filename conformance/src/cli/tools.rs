@@ -1,0 +1,56 @@
+//! `conformance env tools`.
+
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::CliError;
+use super::options::ToolOptions;
+use crate::exit::Exit;
+use crate::process::{Run, Spawner, default_base};
+use crate::tools::{Cache, Display, Needs, Workshop, listing, prepare};
+
+/// Show the programs of the environment and where they are.
+#[derive(Clone, Debug, Args)]
+pub struct Tools {
+    /// Also fetch or build what is not there yet
+    #[arg(long)]
+    prepare: bool,
+    #[command(flatten)]
+    tools: ToolOptions,
+}
+
+impl Tools {
+    /// Performs the verb.
+    pub async fn perform(self, display: &Display) -> Result<Exit, CliError> {
+        let failed = |error: &dyn std::fmt::Display| CliError::new(Exit::Environment, error);
+        let run = Arc::new(Run::create(&default_base()).map_err(|error| failed(&error))?);
+        let listed = self.list(&run, display).await;
+        run.remove().map_err(|error| failed(&error))?;
+        listed
+    }
+
+    async fn list(&self, run: &Arc<Run>, display: &Display) -> Result<Exit, CliError> {
+        let failed = |error: anyhow::Error| CliError::environment(&error);
+        let workshop = Workshop {
+            cache: Cache::default_root().and_then(Cache::open).map_err(|error| failed(error.into()))?,
+            spawner: Spawner::new(Arc::clone(run), None).map_err(|error| failed(error.into()))?,
+            progress: display.progress(),
+        };
+        let options = self.tools.options();
+        let mut missing = Vec::new();
+        if self.prepare {
+            let needs = Needs { postgresql: true, backups: true, minio: true };
+            let toolbox = prepare(&workshop, &options, needs).await.map_err(|error| failed(error.into()))?;
+            missing.extend(toolbox.postgresql.err());
+            missing.extend(toolbox.clients.err());
+            missing.extend(toolbox.pgbackrest.err());
+            missing.extend(toolbox.minio.err());
+        }
+        for tool in listing(&workshop, &options).await {
+            anstream::println!("{tool}");
+        }
+        missing.iter().for_each(|reason| anstream::println!("{reason}"));
+        Ok(if missing.is_empty() { Exit::Ok } else { Exit::MissingTool })
+    }
+}
