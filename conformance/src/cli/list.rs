@@ -13,8 +13,8 @@ pub struct List {
     #[command(flatten)]
     selection: Selection,
     /// Only the names, one a line
-    #[arg(long)]
-    names: bool,
+    #[arg(long = "names")]
+    names_only: bool,
 }
 
 impl List {
@@ -27,7 +27,7 @@ impl List {
                 anstream::println!("{} (has mistakes: see `conformance lint`)", entry.name);
                 continue;
             };
-            if self.names {
+            if self.names_only {
                 anstream::println!("{}", entry.name);
                 continue;
             }
