@@ -4,7 +4,7 @@ use kube::api::{DeleteParams, PatchParams, PostParams};
 use kube::core::Status;
 use serde_json::Value;
 
-use super::again;
+use super::again::Again;
 use super::write::{Draft, Target, apply_params, create_params, patch_params, seen, send};
 use crate::engine::access::Answer;
 use crate::engine::context::Context;
@@ -16,7 +16,12 @@ use crate::scenario::operations::{Admission, AdmissionExpectation, AdmissionRequ
 /// Sends the write and judges the answer, again and again where the scenario says that it may take a while.
 pub async fn admission(admission: &Admission, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
     if admission.eventually {
-        again::until(deadline, async || once(admission, context, deadline).await).await
+        let mut again = Again::until(deadline);
+        loop {
+            if let Some(outcome) = again.attempt(once(admission, context, deadline)).await {
+                return outcome;
+            }
+        }
     } else {
         once(admission, context, deadline).await
     }
