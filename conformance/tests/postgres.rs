@@ -1,39 +1,34 @@
 //! A real PostgreSQL: how it starts, who gets in, how it ends.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+mod support;
 
 use conformance::pki::Authority;
-use conformance::postgres::{Addresses, Error, Installation, Server, ServerOptions, SslMode, Target, Trust};
-use conformance::process::{Run, Spawner};
+use conformance::postgres::{Addresses, Error, Server, ServerOptions, SslMode, Target, Trust};
+
+use crate::support::Bench;
 
 struct Fixture {
     options: ServerOptions,
     authority: Authority,
-    _directory: tempfile::TempDir,
+    _bench: Bench,
 }
 
 impl Fixture {
     async fn new() -> Self {
-        let directory = tempfile::Builder::new().prefix("pg").tempdir_in("/tmp").unwrap();
-        std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
-        let run = Arc::new(Run::create(&directory.path().join("runs")).unwrap());
-        let spawner = Spawner::new(run, Some(env!("CARGO_BIN_EXE_conformance").into())).unwrap();
-        let template = directory.path().join("template");
-        let installation =
-            Installation::prepare(PathBuf::from("/tmp/pg16/bin"), template, directory.path(), &spawner).await.unwrap();
+        let bench = Bench::new().await;
+        let directory = bench.run.directory();
         let authority = Authority::create("test").unwrap();
         let options = ServerOptions {
             name: "PostgreSQL of the test".to_owned(),
-            installation,
-            data: directory.path().join("data"),
-            directory: directory.path().join("server"),
+            installation: bench.installation().await,
+            data: directory.join("data"),
+            directory: directory.join("server"),
             address: Addresses::default().take().unwrap(),
             identity: authority.server(["demo-primary.a.svc"]).unwrap(),
             archive_command: "true".to_owned(),
-            spawner,
+            spawner: bench.spawner.clone(),
         };
-        Self { options, authority, _directory: directory }
+        Self { options, authority, _bench: bench }
     }
 
     fn target(&self, sslmode: SslMode) -> Target {

@@ -72,14 +72,14 @@ impl<'a> Issuer<'a> {
         name: &str,
         labels: Map<String, Value>,
         authority_key: &str,
-        make: impl FnOnce() -> Result<Vec<(&'static str, String)>, PkiError>,
+        issue: impl FnOnce() -> Result<Vec<(&'static str, String)>, PkiError>,
     ) -> Result<(), CertificateError> {
         let held = data(self.context.get(Kind::SECRET, &self.plan.key.namespace, name).await?.as_ref());
         if text(&held, authority_key) == self.authority.certificate() {
             return Ok(());
         }
-        let made = make()?;
-        let fields: Vec<(&str, &[u8])> = made.iter().map(|(key, value)| (*key, value.as_bytes())).collect();
+        let issued = issue()?;
+        let fields: Vec<(&str, &[u8])> = issued.iter().map(|(key, value)| (*key, value.as_bytes())).collect();
         self.context.apply(&secret(self.plan.key, name, labels, &fields)).await?;
         Ok(())
     }

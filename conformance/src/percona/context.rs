@@ -21,14 +21,14 @@ use crate::process::Spawner;
 pub struct Kind {
     group: &'static str,
     version: &'static str,
-    kind: &'static str,
+    name: &'static str,
     plural: &'static str,
 }
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $group:literal $version:literal $kind:literal $plural:literal;)*) => {
         impl Kind {
-            $($(#[$doc])* pub const $name: Self = Self { group: $group, version: $version, kind: $kind, plural: $plural };)*
+            $($(#[$doc])* pub const $name: Self = Self { group: $group, version: $version, name: $kind, plural: $plural };)*
             const ALL: &[Self] = &[$(Self::$name),*];
         }
     };
@@ -74,13 +74,13 @@ kinds! {
 impl Kind {
     /// As kube wants it.
     pub fn resource(&self) -> ApiResource {
-        let gvk = GroupVersionKind::gvk(self.group, self.version, self.kind);
+        let gvk = GroupVersionKind::gvk(self.group, self.version, self.name);
         ApiResource::from_gvk_with_plural(&gvk, self.plural)
     }
 
     fn of(object: &Value) -> Self {
         let kind = object["kind"].as_str().unwrap_or_default();
-        *Self::ALL.iter().find(|known| known.kind == kind).unwrap_or_else(|| panic!("the double makes no {kind}"))
+        *Self::ALL.iter().find(|known| known.name == kind).unwrap_or_else(|| panic!("the double makes no {kind}"))
     }
 }
 

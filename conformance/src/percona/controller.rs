@@ -245,7 +245,9 @@ impl Controller {
     /// Asks for a pass over every cluster.
     pub fn enqueue_all(self: &Arc<Self>) {
         let keys: Vec<Key> = self.workers.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
-        keys.into_iter().for_each(|key| drop(self.enqueue(key)));
+        for key in keys {
+            self.enqueue(key);
+        }
     }
 
     /// Stops the operator; returns when no pass is under way any more.
@@ -264,7 +266,9 @@ impl Controller {
     pub async fn end(&self) {
         self.stop().await;
         let workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
-        workers.into_values().for_each(|worker| worker.task.abort());
+        for worker in workers.into_values() {
+            worker.task.abort();
+        }
         self.kubelet.abort();
     }
 }

@@ -8,7 +8,7 @@ use super::names::Key;
 
 /// How long Kubernetes waits before it restarts a crashed container: doubled with every crash, from the first to the
 /// last of these.
-const BACK_OFF: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
+const BACK_OFF: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(5));
 
 /// Whom a crash of the operator stops.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

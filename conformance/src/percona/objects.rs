@@ -2,7 +2,7 @@
 //!
 //! Pure. Source: `contract.md` 5 and the dumps `objects-a.yaml`, `objects-i.yaml`: names, labels, owners, selectors and
 //! ports are the recorded ones. Scripts and configuration files are not: no kubelet runs these pods, the double itself does
-//! (see [`super::pods`]), so their ConfigMaps hold the recorded keys with a word in place of the content.
+//! (see `pods`), so their ConfigMaps hold the recorded keys with a word in place of the content.
 
 use serde_json::{Map, Value, json};
 
@@ -30,7 +30,7 @@ pub struct Replica {
 }
 
 impl Plan<'_> {
-    fn object(&self, api: &str, kind: &str, name: String, labels: Map<String, Value>) -> Value {
+    fn object(&self, api: &str, kind: &str, name: &str, labels: &Map<String, Value>) -> Value {
         json!({
             "apiVersion": api, "kind": kind,
             "metadata": {
@@ -39,8 +39,15 @@ impl Plan<'_> {
         })
     }
 
-    fn service(&self, suffix: &str, labels: Map<String, Value>, headless: bool, selector: Value, port: Value) -> Value {
-        let mut service = self.object("v1", "Service", self.key.named(suffix), labels);
+    fn service(
+        &self,
+        suffix: &str,
+        labels: &Map<String, Value>,
+        headless: bool,
+        selector: &Value,
+        port: &Value,
+    ) -> Value {
+        let mut service = self.object("v1", "Service", &self.key.named(suffix), labels);
         service["spec"] = json!({ "type": "ClusterIP", "selector": selector });
         if headless {
             service["spec"]["clusterIP"] = json!("None");
@@ -67,11 +74,11 @@ impl Plan<'_> {
     /// What comes before the certificates: up to ConfigMap `C-config`.
     pub fn first(&self) -> Vec<Value> {
         let label = || self.key.label();
-        let mut pods = self.service("pods", label(), true, Value::Object(label()), Value::Null);
+        let mut pods = self.service("pods", &label(), true, &Value::Object(label()), &Value::Null);
         pods["spec"]["publishNotReadyAddresses"] = json!(true);
         let mut objects = vec![pods];
         objects.extend(self.account("instance", &label()));
-        let mut config = self.object("v1", "ConfigMap", self.key.named("config"), label());
+        let mut config = self.object("v1", "ConfigMap", &self.key.named("config"), &label());
         config["data"] = json!({ "patroni.yaml": "double" });
         objects.push(config);
         objects
@@ -81,10 +88,10 @@ impl Plan<'_> {
     pub fn account(&self, suffix: &str, labels: &Map<String, Value>) -> [Value; 3] {
         const RBAC: &str = "rbac.authorization.k8s.io/v1";
         let name = self.key.named(suffix);
-        let account = self.object("v1", "ServiceAccount", name.clone(), labels.clone());
-        let mut role = self.object(RBAC, "Role", name.clone(), labels.clone());
+        let account = self.object("v1", "ServiceAccount", &name, labels);
+        let mut role = self.object(RBAC, "Role", &name, labels);
         role["rules"] = json!([]);
-        let mut binding = self.object(RBAC, "RoleBinding", name.clone(), labels.clone());
+        let mut binding = self.object(RBAC, "RoleBinding", &name, labels);
         binding["roleRef"] = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name });
         binding["subjects"] = json!([{ "kind": "ServiceAccount", "name": name }]);
         [account, role, binding]
@@ -94,27 +101,27 @@ impl Plan<'_> {
     pub fn leader(&self) -> Value {
         let patroni = self.key.named("ha");
         let labels = self.key.labels([("patroni", patroni.as_str())]);
-        self.service("ha", labels, false, Value::Null, self.postgres_port())
+        self.service("ha", &labels, false, &Value::Null, &self.postgres_port())
     }
 
     /// Service and Endpoints `C-primary` (whose address is the leader Service's) and Service `C-replicas`.
     pub fn roles(&self, leader: &str) -> Vec<Value> {
         let labels = |role| self.key.labels([("role", role), ("app.kubernetes.io/component", "pg")]);
-        let mut endpoints = self.object("v1", "Endpoints", self.key.named("primary"), labels("primary"));
+        let mut endpoints = self.object("v1", "Endpoints", &self.key.named("primary"), &labels("primary"));
         endpoints["subsets"] = json!([{
             "addresses": [{ "ip": leader }], "ports": [{ "name": "postgres", "port": self.port, "protocol": "TCP" }],
         }]);
         vec![
-            self.service("primary", labels("primary"), true, Value::Null, self.postgres_port()),
+            self.service("primary", &labels("primary"), true, &Value::Null, &self.postgres_port()),
             endpoints,
-            self.service("replicas", labels("replica"), false, self.selector("replica"), self.postgres_port()),
+            self.service("replicas", &labels("replica"), false, &self.selector("replica"), &self.postgres_port()),
         ]
     }
 
     /// The Service that Patroni keeps its configuration under.
     pub fn configuration(&self) -> Value {
         let patroni = self.key.named("ha");
-        self.service("ha-config", self.key.labels([("patroni", patroni.as_str())]), true, Value::Null, Value::Null)
+        self.service("ha-config", &self.key.labels([("patroni", patroni.as_str())]), true, &Value::Null, &Value::Null)
     }
 
     /// The labels of everything that belongs to one instance.
@@ -134,11 +141,11 @@ impl Plan<'_> {
     /// ConfigMap, volume claim and StatefulSet of one instance. The claim has no owner: it outlives the cluster.
     pub fn instance(&self, replica: &Replica, set: &Value, replicas: i64) -> [Value; 3] {
         let labels = self.instance_labels(replica, [("app.kubernetes.io/component", "pg")]);
-        let mut config = self.object("v1", "ConfigMap", format!("{}-config", replica.name), labels);
+        let mut config = self.object("v1", "ConfigMap", &format!("{}-config", replica.name), &labels);
         config["data"] = json!({ "patroni.yaml": "double" });
 
         let labels = self.instance_labels(replica, [("role", "pgdata"), ("data", "postgres")]);
-        let mut claim = self.object("v1", "PersistentVolumeClaim", claim(&replica.name), labels);
+        let mut claim = self.object("v1", "PersistentVolumeClaim", &claim(&replica.name), &labels);
         claim["metadata"].as_object_mut().map(|metadata| metadata.remove("ownerReferences"));
         claim["spec"] = set["dataVolumeClaimSpec"].clone();
 
@@ -162,7 +169,7 @@ impl Plan<'_> {
             containers.extend([container("pgbackrest"), container("pgbackrest-config")]);
             volumes.push(self.repository_volume());
         }
-        let mut stateful = self.object("apps/v1", "StatefulSet", replica.name.clone(), labels);
+        let mut stateful = self.object("apps/v1", "StatefulSet", &replica.name, &labels);
         stateful["spec"] = json!({
             "replicas": replicas,
             "serviceName": self.key.named("pods"),
@@ -207,14 +214,14 @@ impl Plan<'_> {
         let port = if port == i64::from(crate::postgres::PORT) { i64::from(self.port) } else { port };
         let service = self.service(
             "pgbouncer",
-            labels(),
+            &labels(),
             false,
-            self.selector("pgbouncer"),
-            json!({ "name": "pgbouncer", "port": port, "protocol": "TCP", "targetPort": "pgbouncer" }),
+            &self.selector("pgbouncer"),
+            &json!({ "name": "pgbouncer", "port": port, "protocol": "TCP", "targetPort": "pgbouncer" }),
         );
-        let mut config = self.object("v1", "ConfigMap", self.key.named("pgbouncer"), labels());
+        let mut config = self.object("v1", "ConfigMap", &self.key.named("pgbouncer"), &labels());
         config["data"] = json!({ "pgbouncer-empty": "", "pgbouncer.ini": "double" });
-        let mut deployment = self.object("apps/v1", "Deployment", self.key.named("pgbouncer"), labels());
+        let mut deployment = self.object("apps/v1", "Deployment", &self.key.named("pgbouncer"), &labels());
         let image = &bouncer["image"];
         deployment["spec"] = json!({
             "replicas": replicas,

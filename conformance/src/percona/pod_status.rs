@@ -54,7 +54,7 @@ pub fn pod_status(spec: &Value, stage: &Stage, address: Option<&str>) -> Value {
         spec[field].as_array().into_iter().flatten().map(|each| container(each, init)).collect()
     };
     let condition = |kind: &str, holds: bool| json!({ "type": kind, "status": if holds { "True" } else { "False" }, "lastTransitionTime": now });
-    let mut status = json!({
+    let mut whole = json!({
         "phase": phase,
         "startTime": now,
         "conditions": [
@@ -67,11 +67,11 @@ pub fn pod_status(spec: &Value, stage: &Stage, address: Option<&str>) -> Value {
         "initContainerStatuses": list("initContainers", true),
     });
     if let Some(address) = address {
-        status["hostIP"] = json!("10.0.0.1");
-        status["podIP"] = json!(address);
-        status["podIPs"] = json!([{ "ip": address }]);
+        whole["hostIP"] = json!("10.0.0.1");
+        whole["podIP"] = json!(address);
+        whole["podIPs"] = json!([{ "ip": address }]);
     }
-    status
+    whole
 }
 
 fn terminated(now: &str, succeeded: bool) -> Value {

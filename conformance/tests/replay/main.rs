@@ -30,19 +30,9 @@ use crate::trace::Trace;
 /// How many cases run at the same time.
 const PARALLEL: usize = 4;
 
-fn shared() -> Option<PathBuf> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
-    let shared = [workspace.join("../shared/percona"), PathBuf::from("/work/shared/percona")];
-    shared.into_iter().find(|path| path.join("traces").is_dir())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_double_does_what_was_recorded() {
-    let Some(shared) = shared() else {
-        assert!(std::env::var("CI").is_err(), "the traces are required in CI: put them into ../shared/percona/traces");
-        println!("skipped: there are no traces in ../shared/percona/traces");
-        return;
-    };
+    let Some(shared) = support::shared() else { return };
     let wanted = std::env::var("REPLAY").unwrap_or_default();
     let cases: Vec<Case> = cases::all()
         .into_iter()

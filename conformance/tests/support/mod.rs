@@ -57,6 +57,25 @@ impl Bench {
         Installation::prepare(tool.path, template, directory, &self.spawner).await.unwrap()
     }
 
+    /// An API server with these CRDs (files or directories), without controllers.
+    pub async fn control_plane(&self, crds: &[PathBuf]) -> ControlPlane {
+        let programs = &self.toolbox.control_plane;
+        let crds = crds.iter().try_fold(CustomResources::default(), |crds, path| crds.path(path)).unwrap();
+        ControlPlane::start(conformance::controlplane::Options {
+            binaries: Binaries {
+                etcd: programs.etcd.path.clone(),
+                kube_apiserver: programs.apiserver.path.clone(),
+                kube_controller_manager: programs.controller_manager.path.clone(),
+            },
+            directory: self.run.directory().join("control-plane"),
+            spawner: self.spawner.clone(),
+            crds,
+            cache: Cache::default_root().unwrap(),
+        })
+        .await
+        .unwrap()
+    }
+
     /// pgBackRest, where PostgreSQL's user can start it.
     pub fn pgbackrest(&self) -> Option<Program> {
         let tool = self.toolbox.pgbackrest.as_ref().ok()?;
@@ -65,26 +84,26 @@ impl Bench {
     }
 }
 
+/// Where the traces and the real CRDs are: `percona` in the project's shared folder, which is no part of it.
+///
+/// `None`, and a message, where they are not; a failure then in CI.
+pub fn shared() -> Option<PathBuf> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+    let shared = [workspace.join("../shared/percona"), workspace.join("../../shared/percona")];
+    let found = shared.into_iter().find(|path| path.join("traces").is_dir());
+    if found.is_none() {
+        assert!(std::env::var("CI").is_err(), "the traces are required in CI: put them into ../shared/percona");
+        println!("skipped: there are no traces in ../shared/percona");
+    }
+    found
+}
+
 impl Lab {
     /// `crds`: files or directories.
     pub async fn start(crds: &[PathBuf]) -> Self {
         let bench = Bench::new().await;
         let directory = bench.run.directory().to_owned();
-        let programs = &bench.toolbox.control_plane;
-        let crds = crds.iter().try_fold(CustomResources::default(), |crds, path| crds.path(path)).unwrap();
-        let mut plane = ControlPlane::start(conformance::controlplane::Options {
-            binaries: Binaries {
-                etcd: programs.etcd.path.clone(),
-                kube_apiserver: programs.apiserver.path.clone(),
-                kube_controller_manager: programs.controller_manager.path.clone(),
-            },
-            directory: directory.join("control-plane"),
-            spawner: bench.spawner.clone(),
-            crds,
-            cache: std::env::temp_dir().join("dittofs-conformance-prepared"),
-        })
-        .await
-        .unwrap();
+        let mut plane = bench.control_plane(crds).await;
         plane.start_controllers().await.unwrap();
 
         let hosts = Hosts::create(directory.join("hosts")).unwrap();

@@ -1,0 +1,185 @@
+//! The faults of the Percona double, on a real control plane.
+//!
+//! What it does without faults is compared with the real operator in `replay`.
+
+mod support;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine as _;
+use conformance::percona::Kind;
+use conformance::postgres::{Session, Target, Trust};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::core::DynamicObject;
+use kube::runtime::wait::{Condition, await_condition};
+use serde_json::{Value, json};
+
+use crate::support::Lab;
+
+/// Bounds every wait; only a defect lets one reach it.
+const DEADLINE: Duration = Duration::from_secs(60);
+const SECRET: &str = "demo-pguser-app";
+
+/// A namespace of a test on the shared control plane.
+struct Place<'a> {
+    lab: &'a Lab,
+    client: kube::Client,
+    namespace: &'static str,
+}
+
+impl<'a> Place<'a> {
+    async fn new(lab: &'a Lab, namespace: &'static str) -> Self {
+        let client = kube::Client::try_from(lab.plane.config()).unwrap();
+        let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } });
+        let all: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
+        all.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
+        Self { lab, client, namespace }
+    }
+
+    fn api(&self, kind: Kind) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), self.namespace, &kind.resource())
+    }
+
+    async fn create(&self) {
+        let volume = json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } });
+        let object = json!({
+            "apiVersion": "pgv2.percona.com/v2", "kind": "PerconaPGCluster", "metadata": { "name": "demo" },
+            "spec": {
+                "postgresVersion": 16, "image": "postgres", "users": [{ "name": "app", "databases": ["app"] }],
+                "instances": [{ "name": "instance1", "dataVolumeClaimSpec": volume }],
+                "proxy": { "pgBouncer": { "image": "pgbouncer" } }, "backups": { "enabled": false },
+            },
+        });
+        let object = serde_json::from_value(object).unwrap();
+        self.api(Kind::CLUSTER).create(&PostParams::default(), &object).await.unwrap();
+    }
+
+    async fn until(&self, what: &str, kind: Kind, name: &str, holds: impl Condition<DynamicObject>) {
+        let done = tokio::time::timeout(DEADLINE, await_condition(self.api(kind), name, holds)).await;
+        done.unwrap_or_else(|_| panic!("{what}: not within {DEADLINE:?}")).unwrap();
+    }
+
+    async fn until_state(&self, state: &'static str) {
+        let is =
+            move |object: Option<&DynamicObject>| object.is_some_and(|object| object.data["status"]["state"] == state);
+        self.until(state, Kind::CLUSTER, "demo", is).await;
+    }
+
+    async fn state(&self) -> Value {
+        self.api(Kind::CLUSTER).get("demo").await.unwrap().data["status"]["state"].clone()
+    }
+
+    async fn secret(&self) -> Option<Vec<String>> {
+        let secret = self.api(Kind::SECRET).get_opt(SECRET).await.unwrap()?;
+        Some(secret.data["data"].as_object().unwrap().keys().cloned().collect())
+    }
+
+    async fn login(&self) -> Session {
+        let secret = self.api(Kind::SECRET).get(SECRET).await.unwrap();
+        let uri =
+            base64::engine::general_purpose::STANDARD.decode(secret.data["data"]["uri"].as_str().unwrap()).unwrap();
+        let target: Target = String::from_utf8(uri).unwrap().parse().unwrap();
+        target.dial(Some(self.lab.hosts.path()), &Trust::Any).await.unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_last_until_they_are_cleared() {
+    let crds = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/crds");
+    let lab = Lab::start(&[crds]).await;
+    tokio::join!(secret_held(&lab), keys_held(&lab), ready_held(&lab), killed(&lab));
+    // Alone: it stops the operator for all of them.
+    stopped(&lab).await;
+    lab.end().await;
+}
+
+async fn secret_held(lab: &Lab) {
+    let place = Place::new(lab, "secret").await;
+    lab.double.hold_secret("secret", "demo", [].into()).await;
+    place.create().await;
+    place.until_state("ready").await;
+    assert_eq!(place.secret().await, None, "ready, and there is no Secret");
+    lab.double.release_secret("secret", "demo").await;
+    assert_eq!(place.secret().await.unwrap().len(), 12);
+    place.login().await.query("select 1").await.unwrap();
+
+    let before = place.api(Kind::SECRET).get(SECRET).await.unwrap().data;
+    lab.double.hold_secret("secret", "demo", [].into()).await;
+    assert_eq!(place.secret().await, None, "a Secret that is there goes");
+    lab.double.release_secret("secret", "demo").await;
+    assert!(place.api(Kind::SECRET).get(SECRET).await.unwrap().data == before, "and comes back as it was");
+}
+
+async fn keys_held(lab: &Lab) {
+    let place = Place::new(lab, "keys").await;
+    lab.double.hold_secret("keys", "demo", ["uri".to_owned()].into()).await;
+    place.create().await;
+    place.until_state("ready").await;
+    let keys = place.secret().await.unwrap();
+    assert!(keys.len() == 11 && !keys.contains(&"uri".to_owned()), "{keys:?}");
+    lab.double.release_secret("keys", "demo").await;
+    place.login().await.query("select 1").await.unwrap();
+}
+
+async fn ready_held(lab: &Lab) {
+    let place = Place::new(lab, "ready").await;
+    lab.double.hold_ready("ready", "demo").await;
+    place.create().await;
+    place
+        .until("the database", Kind::INNER, "demo", |inner: Option<&DynamicObject>| {
+            inner.is_some_and(|inner| inner.data["status"]["instances"][0]["readyReplicas"] == 1)
+        })
+        .await;
+    place.login().await.query("select 1").await.unwrap();
+    assert_eq!(place.state().await, "initializing", "the database works, and the status does not say so");
+    lab.double.release_ready("ready", "demo").await;
+    assert_eq!(place.state().await, "ready");
+}
+
+async fn killed(lab: &Lab) {
+    let place = Place::new(lab, "killed").await;
+    place.create().await;
+    place.until_state("ready").await;
+    let session = place.login().await;
+    session.query("create table kept as select 1").await.unwrap();
+    let before = session.identity().await.unwrap().started;
+    assert!(lab.double.kill_postgres("killed", "demo").await);
+    session.query("select 1").await.unwrap_err();
+    place
+        .until("the restart", Kind::POD, &pod(&place).await, |pod: Option<&DynamicObject>| {
+            pod.is_some_and(|pod| {
+                let database = &pod.data["status"]["containerStatuses"][0];
+                database["restartCount"] == 1 && database["ready"] == true
+            })
+        })
+        .await;
+    let again = place.login().await;
+    assert_ne!(again.identity().await.unwrap().started, before);
+    again.query("select * from kept").await.unwrap();
+}
+
+async fn pod(place: &Place<'_>) -> String {
+    let pods = place.api(Kind::POD).list(&kube::api::ListParams::default()).await.unwrap();
+    let name = |pod: &DynamicObject| pod.metadata.name.clone().unwrap_or_default();
+    pods.iter().map(name).find(|name| name.starts_with("demo-instance1-")).unwrap()
+}
+
+async fn stopped(lab: &Lab) {
+    let place = Place::new(lab, "stopped").await;
+    place.create().await;
+    place.until_state("ready").await;
+    lab.double.stop_operator().await;
+    let patch = json!({ "data": { "password": null } });
+    place.api(Kind::SECRET).patch(SECRET, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    // Its clusters go on, and nobody completes the Secret: there is no event for that, so some time has to pass.
+    place.login().await.query("select 1").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(place.secret().await.unwrap().len(), 11);
+    lab.double.start_operator();
+    place
+        .until("the Secret", Kind::SECRET, SECRET, |secret: Option<&DynamicObject>| {
+            secret.is_some_and(|secret| secret.data["data"]["password"].is_string())
+        })
+        .await;
+}
