@@ -128,6 +128,28 @@ impl<'a> Issuer<'a> {
         .await
     }
 
+    /// Secret `C-pgbackrest`: of the repository host and those who talk to it.
+    pub async fn repo_host(&self) -> Result<(), CertificateError> {
+        let key = self.plan.key;
+        let labels = key.labels([
+            ("pgbackrest", ""),
+            ("pgbackrest-config", ""),
+            ("pgv2.percona.com/version", super::names::VERSION),
+        ]);
+        let make = || {
+            let client = self.authority.client(&format!("pgbackrest@{}", key.name), None)?;
+            let host = self.authority.server([format!("{}-0.{}", key.named("repo-host"), key.named("pods"))])?;
+            Ok(vec![
+                ("pgbackrest-client.crt", client.certificate),
+                ("pgbackrest-client.key", client.key),
+                ("pgbackrest-repo-host.crt", host.certificate),
+                ("pgbackrest-repo-host.key", host.key),
+                ("pgbackrest.ca-roots", self.root()),
+            ])
+        };
+        self.secret(&key.named("pgbackrest"), labels, "pgbackrest.ca-roots", make).await
+    }
+
     /// Secret `C-pgbouncer`.
     pub async fn pgbouncer(&self) -> Result<(), CertificateError> {
         let make = || {

@@ -14,6 +14,7 @@ use kube::core::DynamicObject;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::Value;
 
+use super::backup::Backups;
 use super::context::{Context, Kind};
 use super::names::Key;
 use super::secret::Data;
@@ -25,6 +26,17 @@ pub enum Next {
     Wait,
     /// Another pass after this time, whatever happens.
     After(Duration),
+}
+
+impl Next {
+    /// The earlier of this and a pass after `pause`.
+    pub(super) fn or(self, pause: Option<Duration>) -> Self {
+        match (self, pause) {
+            (next, None) => next,
+            (Self::Wait, Some(pause)) => Self::After(pause),
+            (Self::After(first), Some(second)) => Self::After(first.min(second)),
+        }
+    }
 }
 
 /// What the operator's process remembers of a cluster; it forgets it when it is restarted.
@@ -39,11 +51,14 @@ pub struct Cluster {
     pub(super) missing_images: u32,
     /// Whole user Secrets, by name, while a fault withholds them.
     pub(super) withheld: BTreeMap<String, Data>,
+    /// Its backups.
+    pub(super) backups: Backups,
 }
 
 impl Cluster {
     /// A cluster of which nothing is known yet.
     pub fn new(context: Arc<Context>, key: Key) -> Self {
+        let backups = Backups::new(Arc::clone(&context), key.clone());
         Self {
             context,
             key,
@@ -51,6 +66,7 @@ impl Cluster {
             applied_for: Value::Null,
             missing_images: 0,
             withheld: BTreeMap::new(),
+            backups,
         }
     }
 
@@ -67,18 +83,26 @@ impl Cluster {
         // comes after what the inner controller does in the databases. Only a spec that it has not seen yet comes first.
         let unseen = cluster.data["status"]["observedGeneration"].as_i64() != cluster.metadata.generation;
         self.outer(cluster, unseen).await?;
-        let next = self.inner().await?;
-        if let Some(cluster) = self.context.get(Kind::CLUSTER, &self.key.namespace, &self.key.name).await?
-            && !deleting(&cluster)
-        {
+        let mut next = self.inner().await?;
+        if let Some(cluster) = self.current().await? {
             self.outer(cluster, true).await?;
         }
+        if let Some(cluster) = self.current().await? {
+            next = next.or(self.backups.outer(&cluster).await?);
+        }
         Ok(next)
+    }
+
+    /// The outer object as it is now, unless it is being deleted.
+    async fn current(&self) -> kube::Result<Option<DynamicObject>> {
+        let cluster = self.context.get(Kind::CLUSTER, &self.key.namespace, &self.key.name).await?;
+        Ok(cluster.filter(|cluster| !deleting(cluster)))
     }
 
     /// The outer object is gone: the inner one follows, and when that is gone too, nothing of the cluster runs any more.
     async fn without_owner(&mut self) -> anyhow::Result<Next> {
         let (namespace, name) = (self.key.namespace.clone(), self.key.name.clone());
+        self.backups.without_cluster().await?;
         match self.context.get(Kind::INNER, &namespace, &name).await? {
             Some(inner) if deleting(&inner) => {
                 self.tear_down(&inner).await?;

@@ -166,13 +166,16 @@ impl Controller {
         let mut cluster = Cluster::new(Arc::clone(&self.context), key.clone());
         let (mut started, mut retry) = (0, RETRY.0);
         loop {
+            if !running.borrow().0 {
+                // A process that has ended remembers nothing, and keeps no schedules.
+                cluster = Cluster::new(Arc::clone(&self.context), key.clone());
+            }
             let Ok(start) = running.wait_for(|state| state.0).await.map(|state| state.1) else { return };
             let passing = self.gate.read().await;
             if !running.borrow().0 {
                 continue;
             }
             if start != started {
-                // Another process: it remembers nothing.
                 cluster = Cluster::new(Arc::clone(&self.context), key.clone());
                 started = start;
             }

@@ -20,6 +20,7 @@ impl Cluster {
                 continue;
             }
             match finalizer {
+                "percona.com/delete-backups" => self.backups.delete_all(cluster).await?,
                 "percona.com/delete-pvc" => self.delete_volumes().await?,
                 "percona.com/delete-ssl" => self.delete_certificates().await?,
                 _ => {}

@@ -7,11 +7,13 @@ use kube::core::DynamicObject;
 use rand::seq::IndexedRandom as _;
 use serde_json::{Value, json};
 
+use super::backup::{self, objects::has_repositories};
 use super::certificates::Issuer;
-use super::cluster::{Cluster, Next, deleting, label};
+use super::cluster::{Cluster, Next, deleting, label, now};
 use super::context::Kind;
 use super::names::{CRUNCHY, INNER, INNER_FINALIZER, owner};
 use super::objects::{Plan, Replica};
+use super::status::observe;
 use super::users::{self, User};
 
 /// The first wait after a pass that found images missing; every further one is twice as long (trace b1).
@@ -40,6 +42,9 @@ impl Cluster {
             return Ok(Next::After(FIRST_RETRY.saturating_mul(1 << (self.missing_images - 1).min(17))));
         }
         self.missing_images = 0;
+        if self.backups.removal_pauses(&inner).await? {
+            return self.refuse_to_go_on(&inner).await;
+        }
 
         let changed = json!([inner.data["spec"], inner.annotations(), inner.uid()]);
         if self.applied_for != changed {
@@ -75,6 +80,10 @@ impl Cluster {
             }
         }
         let users = self.user_secrets(&plan).await?;
+        if has_repositories(&spec) {
+            self.repo_host(&inner, &plan).await?;
+            issuer.repo_host().await?;
+        }
         let replicas = if paused { 0 } else { spec["proxy"]["pgBouncer"]["replicas"].as_i64().unwrap_or(1) };
         let [service, config, deployment] = plan.pgbouncer(replicas);
         self.apply(&service).await?;
@@ -83,9 +92,36 @@ impl Cluster {
         self.apply(&deployment).await?;
 
         let revisions = self.sql(&inner, &users).await?;
-        let status = self.inner_status(&inner, revisions.as_ref()).await?;
+        let backups = self.backups.inner(&inner, revisions.is_some()).await?;
+        let status = self.inner_status(&inner, revisions.as_ref(), &backups).await?;
         if status != inner.data["status"] {
             self.context.status(Kind::INNER, &self.key, &name, &status, INNER).await?;
+        }
+        Ok(Next::Wait.or(backups.retry))
+    }
+
+    /// What pgBackRest's repository host is made of.
+    async fn repo_host(&mut self, inner: &DynamicObject, plan: &Plan<'_>) -> anyhow::Result<()> {
+        let name = plan.key.named("repo-host");
+        let known = self.context.get(Kind::STATEFUL_SET, &plan.key.namespace, &name).await?.is_some();
+        for object in backup::objects::repo_host(plan.key, plan.spec, &plan.owner) {
+            self.apply(&object).await?;
+        }
+        if !known {
+            let message = backup::objects::repo_host_created(plan.key);
+            self.context.event(inner, "Normal", "RepoHostCreated", &message).await?;
+        }
+        Ok(())
+    }
+
+    /// Says why nothing is done any more, and does nothing.
+    async fn refuse_to_go_on(&self, inner: &DynamicObject) -> anyhow::Result<Next> {
+        let mut status = inner.data["status"].clone();
+        let mut conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+        observe(&mut conditions, inner.metadata.generation.unwrap_or_default(), backup::PAUSED, &now());
+        status["conditions"] = json!(conditions);
+        if status != inner.data["status"] {
+            self.context.status(Kind::INNER, &self.key, &self.key.name, &status, INNER).await?;
         }
         Ok(Next::Wait)
     }
@@ -182,7 +218,7 @@ impl Cluster {
 /// The images that are not set, by the names that the inner controller gives them; `None` when all are there.
 fn missing_images(spec: &Value) -> Option<Vec<&'static str>> {
     let absent = |value: &Value| value.as_str().unwrap_or_default().is_empty();
-    let backups = spec["backups"]["pgbackrest"]["repos"].as_array().is_some_and(|repos| !repos.is_empty());
+    let backups = has_repositories(spec);
     let missing: Vec<&str> = [
         ("crunchy-pgbackrest", backups && absent(&spec["backups"]["pgbackrest"]["image"])),
         ("crunchy-pgbouncer", absent(&spec["proxy"]["pgBouncer"]["image"])),

@@ -4,12 +4,13 @@ use kube::ResourceExt as _;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
+use super::backup::{Outcome, PAUSED};
 use super::certificates::data;
-use super::cluster::{Cluster, deleting, is_ready, label};
+use super::cluster::{Cluster, deleting, is_ready, label, now};
 use super::context::Kind;
 use super::objects::{Plan, secret};
 use super::secret::complete;
-use super::status::without_nulls;
+use super::status::{observe, without_nulls};
 use super::users::User;
 
 impl Cluster {
@@ -61,6 +62,7 @@ impl Cluster {
         &self,
         inner: &DynamicObject,
         revisions: Option<&(String, String, Option<String>)>,
+        backups: &Outcome,
     ) -> anyhow::Result<Value> {
         let generation = inner.metadata.generation.unwrap_or_default();
         let previous = &inner.data["status"];
@@ -95,6 +97,10 @@ impl Cluster {
         let deployment = self.context.get(Kind::DEPLOYMENT, &self.key.namespace, &self.key.named("pgbouncer")).await?;
         let workload = deployment.as_ref().map_or(Value::Null, |deployment| deployment.data["status"].clone());
         let mut conditions = previous["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.retain(|condition| condition["type"] != PAUSED[0]);
+        for condition in &backups.conditions {
+            observe(&mut conditions, generation, *condition, &now());
+        }
         let available =
             workload["conditions"].as_array().into_iter().flatten().find(|each| each["type"] == "Available");
         if let Some(available) = available {
@@ -138,7 +144,7 @@ impl Cluster {
                 || previous["monitoring"].clone(), |_| monitoring),
             "observedGeneration": generation,
             "patroni": system,
-            "pgbackrest": {},
+            "pgbackrest": backups.pgbackrest,
             "proxy": if bouncer.is_empty() { Value::Null } else { json!({ "pgBouncer": bouncer }) },
             "startupInstance": startup.map(|each| each.name_any()),
             "startupInstanceSet": startup.map(|each| label(each, "instance-set")),

@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::backup::objects::{has_repositories, volume};
 use super::names::{CRUNCHY, Key, NODE, VERSION};
 
 /// What the objects of a cluster are made from.
@@ -165,9 +166,9 @@ impl Plan<'_> {
         let mut volumes = vec![json!({
             "name": "postgres-data", "persistentVolumeClaim": { "claimName": claim["metadata"]["name"] },
         })];
-        if self.backups() {
+        if has_repositories(self.spec) {
             containers.extend([container("pgbackrest"), container("pgbackrest-config")]);
-            volumes.push(self.repository_volume());
+            volumes.push(volume(self.key, self.spec, "pgbackrest_instance.conf"));
         }
         let mut stateful = self.object("apps/v1", "StatefulSet", &replica.name, &labels);
         stateful["spec"] = json!({
@@ -192,18 +193,6 @@ impl Plan<'_> {
             },
         });
         [config, claim, stateful]
-    }
-
-    /// Whether the inner object has backups: it has a repository then.
-    pub fn backups(&self) -> bool {
-        self.spec["backups"]["pgbackrest"]["repos"].as_array().is_some_and(|repos| !repos.is_empty())
-    }
-
-    /// The volume with pgBackRest's configuration: a pod does not start while a Secret in it is missing.
-    pub fn repository_volume(&self) -> Value {
-        let mut sources = self.spec["backups"]["pgbackrest"]["configuration"].as_array().cloned().unwrap_or_default();
-        sources.push(json!({ "configMap": { "name": self.key.named("pgbackrest-config"), "optional": true } }));
-        json!({ "name": "pgbackrest-config", "projected": { "sources": sources } })
     }
 
     /// Service, ConfigMap and Deployment of PgBouncer.

@@ -89,13 +89,16 @@ impl Cluster {
         let known = |wanted: &Map<String, Value>, held: &BTreeMap<String, String>| {
             wanted.iter().all(|(key, value)| held.get(key).map(String::as_str) == value.as_str())
         };
-        if inner.data["spec"] == spec && known(&annotations, inner.annotations()) && known(&labels, inner.labels()) {
+        let unchanged = json!(inner.annotations()) == Value::Object(annotations.clone());
+        if inner.data["spec"] == spec && unchanged && known(&labels, inner.labels()) {
             return Ok(true);
         }
         inner.data["spec"] = spec;
         let add = |held: &mut BTreeMap<String, String>, wanted: Map<String, Value>| {
             held.extend(wanted.into_iter().filter_map(|(key, value)| Some((key, value.as_str()?.to_owned()))));
         };
+        // Annotations are the outer object's; labels may also be others'.
+        inner.annotations_mut().clear();
         add(inner.annotations_mut(), annotations);
         add(inner.labels_mut(), labels);
         self.context.replace(Kind::INNER, &self.key, &inner).await?;

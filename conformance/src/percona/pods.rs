@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::backup;
 use super::certificates::data;
 use super::context::{Context, Kind, ignore_absent};
 use super::names::{CRUNCHY, Key, NODE, PATRONI};
@@ -203,7 +204,7 @@ impl Runner {
             .flatten()
             .find_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str())
             .unwrap_or_default();
-        Ok(ServerOptions {
+        let mut options = ServerOptions {
             name: format!("PostgreSQL of {}", self.key),
             installation: self.context.installation.clone(),
             data: self.context.volume(&self.key.namespace, claim)?,
@@ -212,7 +213,18 @@ impl Runner {
             identity: Identity { certificate: text("tls.crt"), key: text("tls.key") },
             archive_command: "true".to_owned(),
             spawner: self.context.spawner.clone(),
-        })
+        };
+        let with_backups = projected(&self.pod.data["spec"]).iter().any(|(volume, _)| volume == "pgbackrest-config");
+        let repository = if with_backups {
+            backup::create(&self.context, instance, options.data.clone(), options.socket())?
+        } else {
+            None
+        };
+        if let Some(repository) = &repository {
+            options.archive_command = repository.archive_command();
+        }
+        instance.set_repository(repository);
+        Ok(options)
     }
 
     /// What Patroni writes when its PostgreSQL has become the leader: two Endpoints, the pod's annotation and its label.
@@ -278,8 +290,11 @@ impl Runner {
     /// A backup Job.
     async fn job(&self) -> anyhow::Result<()> {
         self.report(&Stage::Running { ready: true, restarts: 0 }).await?;
-        let succeeded = false;
-        self.report(&Stage::Terminated { succeeded }).await?;
+        let result = backup::run_job(&self.context, &self.key, &self.pod).await;
+        if let Err(failure) = &result {
+            tracing::info!(cluster = %self.key, pod = self.pod.name_any(), %failure, "a backup failed");
+        }
+        self.report(&Stage::Terminated { succeeded: result.is_ok() }).await?;
         Ok(())
     }
 }

@@ -132,6 +132,15 @@ pub fn set(conditions: &mut Vec<Value>, kind: &str, status: &str, reason: &str, 
     known["message"] = json!(message);
 }
 
+/// Sets one of the inner controller's conditions: type, status, reason, message.
+pub fn observe(conditions: &mut Vec<Value>, generation: i64, condition: [&str; 4], now: &str) {
+    let [kind, status, reason, message] = condition;
+    set(conditions, kind, status, reason, message, now);
+    if let Some(known) = conditions.iter_mut().find(|condition| condition["type"] == kind) {
+        known["observedGeneration"] = json!(generation);
+    }
+}
+
 /// A map without the fields that are null: the inner status omits what is empty.
 pub fn without_nulls(fields: Value) -> Map<String, Value> {
     match fields {

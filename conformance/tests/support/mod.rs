@@ -19,6 +19,7 @@ pub struct Lab {
     pub hosts: Hosts,
     pub spawner: Spawner,
     run: Arc<Run>,
+    without_backups: Option<String>,
     _base: tempfile::TempDir,
 }
 
@@ -121,7 +122,14 @@ impl Lab {
         })
         .await
         .unwrap();
-        Self { plane, double, hosts, spawner: bench.spawner.clone(), run: Arc::clone(&bench.run), _base: bench.base }
+        let without_backups = bench.toolbox.pgbackrest.as_ref().err().cloned();
+        let (spawner, run) = (bench.spawner.clone(), Arc::clone(&bench.run));
+        Self { plane, double, hosts, spawner, run, without_backups, _base: bench.base }
+    }
+
+    /// Why there are no backups here; `None` when there are.
+    pub fn without_backups(&self) -> Option<&str> {
+        self.without_backups.as_deref()
     }
 
     pub fn directory(&self) -> &Path {

@@ -59,6 +59,17 @@ impl Backups {
         Ok(())
     }
 
+    /// The cluster is gone: lets those of its backups go that are to be deleted, which nobody else does any more.
+    pub async fn without_cluster(&mut self) -> kube::Result<()> {
+        self.schedules.clear();
+        for backup in self.backups().await? {
+            if backup.metadata.deletion_timestamp.is_some() {
+                self.let_go(&backup).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn backups(&self) -> kube::Result<Vec<DynamicObject>> {
         let mut backups = self.context.list(Kind::BACKUP, &self.key.namespace, "").await?;
         backups.retain(|backup| backup.data["spec"]["pgCluster"] == self.key.name.as_str());
@@ -165,7 +176,15 @@ impl Backups {
         ignore_absent(self.context.merge(Kind::CLUSTER, &self.key.namespace, &self.key.name, patch).await).map(drop)
     }
 
+    /// Nothing holds a backup any more, nor its Job if it is to be deleted.
     async fn let_go(&self, backup: &DynamicObject) -> kube::Result<()> {
+        if backup.metadata.deletion_timestamp.is_some() {
+            for job in self.context.list(Kind::JOB, &self.key.namespace, BACKUP).await? {
+                if is_job_of(&job, backup) {
+                    self.without_finalizer(Kind::JOB, &job, KEEP_JOB).await?;
+                }
+            }
+        }
         self.without_finalizer(Kind::BACKUP, backup, DELETE_BACKUP).await
     }
 

@@ -32,6 +32,11 @@ struct Entry {
 }
 
 impl Schedules {
+    /// Ends all schedules.
+    pub(super) fn clear(&mut self) {
+        self.kept.clear();
+    }
+
     /// Keeps the schedules of a `PerconaPGCluster`'s spec from now on, and no others.
     pub(super) fn keep(&mut self, context: &Arc<Context>, key: &Key, spec: &Value) {
         let wanted = entries(spec);

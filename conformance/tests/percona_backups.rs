@@ -1,0 +1,273 @@
+//! Backups of the double: Percona's objects, real PostgreSQL, real pgBackRest, an object storage that can fail.
+
+mod support;
+
+use std::path::Path;
+use std::time::Duration;
+
+use conformance::percona::Kind;
+use conformance::s3::{self, Client, Endpoint};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::core::DynamicObject;
+use kube::runtime::wait::await_condition;
+use serde_json::{Value, json};
+use support::Lab;
+
+/// Bounds every wait. What takes longest is the two times ten seconds after which a stanza is tried again.
+const DEADLINE: Duration = Duration::from_secs(60);
+const CLUSTER: &str = "demo-postgres";
+
+struct Fixture {
+    lab: Lab,
+    storage: s3::Server,
+    bucket: Client,
+    client: kube::Client,
+}
+
+impl Fixture {
+    /// `None`, and the reason on standard output, when a tool cannot be had.
+    async fn new() -> Option<Self> {
+        let lab = Lab::start(&[Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/crds")]).await;
+        if let Some(reason) = lab.without_backups() {
+            println!("skipped: {reason}");
+            lab.end().await;
+            return None;
+        }
+        let storage = s3::Server::start(s3::Options::default()).await.unwrap();
+        storage.create_bucket("backups").await.unwrap();
+        let bucket = Client::new(storage.endpoint()).unwrap();
+        let client = kube::Client::try_from(lab.plane.config()).unwrap();
+        let fixture = Self { lab, storage, bucket, client };
+        let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "a" } });
+        let namespaces: Api<DynamicObject> = Api::all_with(
+            fixture.client.clone(),
+            &kube::core::ApiResource::erase::<k8s_openapi::api::core::v1::Namespace>(&()),
+        );
+        namespaces.create(&PostParams::default(), &serde_json::from_value(namespace).unwrap()).await.unwrap();
+        Some(fixture)
+    }
+
+    fn api(&self, kind: Kind) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), "a", &kind.resource())
+    }
+
+    async fn create(&self, kind: Kind, object: Value) {
+        self.api(kind).create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
+    }
+
+    async fn patch(&self, kind: Kind, name: &str, patch: Value) {
+        self.api(kind).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    fn credentials(&self, endpoint: &Endpoint) -> Value {
+        let Endpoint { access_key, secret_key, ca, .. } = endpoint;
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "s3-creds" },
+            "stringData": {
+                "s3.conf": format!("[global]\nrepo1-s3-key={access_key}\nrepo1-s3-key-secret={secret_key}\n"),
+                "ca.crt": ca,
+            },
+        })
+    }
+
+    fn wrong_credentials(&self) -> Value {
+        let secret_key = "a-secret-key-that-is-wrong".to_owned();
+        self.credentials(&Endpoint { secret_key, ..self.storage.endpoint().clone() })
+    }
+
+    fn cluster(&self) -> Value {
+        let Endpoint { endpoint, region, .. } = self.storage.endpoint();
+        json!({
+            "apiVersion": "pgv2.percona.com/v2", "kind": "PerconaPGCluster", "metadata": { "name": CLUSTER },
+            "spec": {
+                "crVersion": "2.8.2", "postgresVersion": 16, "image": "postgres:16",
+                "users": [{ "name": "dittofs", "databases": ["dittofs"] }],
+                "instances": [{ "name": "instance1", "replicas": 1, "dataVolumeClaimSpec": {
+                    "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } } }],
+                "proxy": { "pgBouncer": { "replicas": 1, "image": "pgbouncer:1" } },
+                "backups": { "pgbackrest": {
+                    "image": "pgbackrest:2",
+                    "configuration": [{ "secret": { "name": "s3-creds" } }],
+                    "global": {
+                        "repo1-path": "/pgbackrest/a/demo-postgres/repo1", "repo1-s3-uri-style": "path",
+                        "repo1-storage-ca-file": "/etc/pgbackrest/conf.d/ca.crt", "start-fast": "y",
+                    },
+                    "repos": [{ "name": "repo1", "s3": { "bucket": "backups", "endpoint": endpoint, "region": region } }],
+                } },
+            },
+        })
+    }
+
+    async fn until(&self, kind: Kind, name: &str, what: &str, holds: impl Fn(&DynamicObject) -> bool) -> DynamicObject {
+        let condition = |object: Option<&DynamicObject>| object.is_some_and(&holds);
+        match tokio::time::timeout(DEADLINE, await_condition(self.api(kind), name, condition)).await {
+            Ok(object) => object.unwrap().unwrap(),
+            Err(_) => {
+                let now = self.api(kind).get_opt(name).await.unwrap().map(|object| object.data);
+                panic!("{name}: {what} not within {DEADLINE:?}; now {now:#?}")
+            }
+        }
+    }
+
+    async fn gone(&self, kind: Kind, name: &str) {
+        let condition = |object: Option<&DynamicObject>| object.is_none();
+        let gone = tokio::time::timeout(DEADLINE, await_condition(self.api(kind), name, condition)).await;
+        gone.unwrap_or_else(|_| panic!("{name} is not gone within {DEADLINE:?}")).unwrap();
+    }
+
+    /// Waits for the first backup, which has a random name.
+    async fn first_backup(&self) -> DynamicObject {
+        self.until(Kind::CLUSTER, CLUSTER, "the first backup", |cluster| {
+            cluster.data["status"]["pgbackrest"]["repos"][0]["replicaCreateBackupComplete"] == true
+        })
+        .await;
+        let backups = self.api(Kind::BACKUP).list(&kube::api::ListParams::default()).await.unwrap().items;
+        let name = backups[0].metadata.name.clone().unwrap();
+        self.until(Kind::BACKUP, &name, "success", |backup| backup.data["status"]["state"] == "Succeeded").await
+    }
+
+    async fn end(self) {
+        self.lab.end().await;
+    }
+}
+
+fn condition<'a>(object: &'a DynamicObject, kind: &str) -> &'a Value {
+    let conditions = object.data["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().find(|condition| condition["type"] == kind).unwrap_or(&Value::Null)
+}
+
+/// Traces i3 and i: first backup, manual backup, and what deletion leaves (o2).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_with_backups_is_backed_up_and_deleted_with_its_backups() {
+    let Some(fixture) = Fixture::new().await else { return };
+    fixture.create(Kind::SECRET, fixture.credentials(fixture.storage.endpoint())).await;
+    fixture.create(Kind::CLUSTER, fixture.cluster()).await;
+    let first = fixture.first_backup().await;
+    let status = &first.data["status"];
+    assert_eq!(status["backupType"], "full");
+    assert_eq!(status["destination"], "s3://backups/pgbackrest/a/demo-postgres/repo1");
+    let cluster = fixture
+        .until(Kind::CLUSTER, CLUSTER, "ReadyForBackup", |cluster| {
+            condition(cluster, "ReadyForBackup")["status"] == "True"
+        })
+        .await;
+    assert_eq!(condition(&cluster, "ReadyForBackup")["reason"], "AllConditionsAreTrue");
+    assert_ne!(condition(&cluster, "PGBackRestReplicaCreate")["status"], "True", "frozen as it was first seen");
+
+    let label = status["backupName"].as_str().unwrap();
+    let prefix = format!("pgbackrest/a/demo-postgres/repo1/backup/db/{label}/");
+    assert!(!fixture.bucket.list("backups", &prefix).await.unwrap().is_empty());
+
+    let manual = json!({
+        "apiVersion": "pgv2.percona.com/v2", "kind": "PerconaPGBackup", "metadata": { "name": "mine" },
+        "spec": { "pgCluster": CLUSTER, "repoName": "repo1", "options": ["--type=incr"] },
+    });
+    fixture.create(Kind::BACKUP, manual).await;
+    let mine =
+        fixture.until(Kind::BACKUP, "mine", "success", |backup| backup.data["status"]["state"] == "Succeeded").await;
+    assert_eq!(mine.data["status"]["backupType"], "incr");
+    let cluster = fixture.api(Kind::CLUSTER).get(CLUSTER).await.unwrap();
+    assert_eq!(cluster.data["spec"]["backups"]["pgbackrest"]["manual"]["options"][0], "--type=incr", "stays");
+    let annotations: Vec<_> = cluster.metadata.annotations.unwrap_or_default().into_keys().collect();
+    assert_eq!(annotations, ["pgv2.percona.com/patroni-version"], "those of the backup do not");
+
+    let finalizers =
+        json!({ "metadata": { "finalizers": ["internal.percona.com/stop-watchers", "percona.com/delete-backups"] } });
+    fixture.patch(Kind::CLUSTER, CLUSTER, finalizers).await;
+    fixture.api(Kind::CLUSTER).delete(CLUSTER, &DeleteParams::background()).await.unwrap();
+    fixture.gone(Kind::CLUSTER, CLUSTER).await;
+    assert_eq!(fixture.bucket.list("backups", "").await.unwrap(), []);
+    fixture.gone(Kind::BACKUP, "mine").await;
+    fixture.gone(Kind::INNER, CLUSTER).await;
+    fixture.end().await;
+}
+
+/// Trace h.
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_credentials_leave_the_database_ready_and_say_why_there_is_no_stanza() {
+    let Some(fixture) = Fixture::new().await else { return };
+    fixture.create(Kind::SECRET, fixture.wrong_credentials()).await;
+    fixture.create(Kind::CLUSTER, fixture.cluster()).await;
+    let cluster =
+        fixture.until(Kind::CLUSTER, CLUSTER, "ready", |cluster| cluster.data["status"]["state"] == "ready").await;
+    assert_eq!(cluster.data["status"]["pgbackrest"]["repos"][0]["stanzaCreated"], false);
+    assert_eq!(condition(&cluster, "ReadyForBackup")["status"], "False");
+
+    let events = kube::api::ListParams::default().fields("reason=UnableToCreateStanzas");
+    let events = fixture.api(Kind::EVENT).list(&events).await.unwrap().items;
+    let message = events[0].data["message"].as_str().unwrap();
+    assert!(message.starts_with("command terminated with exit code 39: "), "{message}");
+    assert!(message.contains("HTTP request failed with 403 (Forbidden)"), "{message}");
+    assert_eq!(events[0].data["involvedObject"]["kind"], "PostgresCluster");
+    assert!(!message.contains("a-secret-key-that-is-wrong"));
+
+    let right = fixture.credentials(fixture.storage.endpoint());
+    fixture.patch(Kind::SECRET, "s3-creds", json!({ "stringData": right["stringData"] })).await;
+    fixture.first_backup().await;
+    fixture.end().await;
+}
+
+/// Trace g: until the Secret is there, no database starts; then everything does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_credentials_secret_holds_the_database() {
+    let Some(fixture) = Fixture::new().await else { return };
+    fixture.create(Kind::CLUSTER, fixture.cluster()).await;
+    let events = fixture.api(Kind::EVENT);
+    let found = async {
+        let mut interval = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            interval.tick().await;
+            let list = events.list(&kube::api::ListParams::default().fields("reason=FailedMount")).await.unwrap();
+            if list.items.len() >= 2 {
+                return list.items;
+            }
+        }
+    };
+    let events = tokio::time::timeout(DEADLINE, found).await.expect("two pods that cannot start");
+    for event in events {
+        let message = event.data["message"].as_str().unwrap();
+        assert_eq!(
+            message,
+            "MountVolume.SetUp failed for volume \"pgbackrest-config\" : secret \"s3-creds\" not found"
+        );
+    }
+    let cluster = fixture.api(Kind::CLUSTER).get(CLUSTER).await.unwrap();
+    assert_eq!(cluster.data["status"]["state"], "initializing");
+    fixture.api(Kind::SECRET).get("demo-postgres-pguser-dittofs").await.unwrap();
+
+    fixture.create(Kind::SECRET, fixture.credentials(fixture.storage.endpoint())).await;
+    fixture.first_backup().await;
+    fixture.end().await;
+}
+
+/// Trace o1: backups switched off on a live cluster stop the inner controller until somebody agrees.
+#[tokio::test(flavor = "multi_thread")]
+async fn backups_are_not_removed_without_leave() {
+    let Some(fixture) = Fixture::new().await else { return };
+    fixture.create(Kind::SECRET, fixture.credentials(fixture.storage.endpoint())).await;
+    fixture.create(Kind::CLUSTER, fixture.cluster()).await;
+    fixture.first_backup().await;
+    fixture.patch(Kind::CLUSTER, CLUSTER, json!({ "spec": { "backups": { "enabled": false } } })).await;
+    let paused = fixture
+        .until(Kind::CLUSTER, CLUSTER, "Progressing=False", |cluster| {
+            condition(cluster, "Progressing")["reason"] == "Paused"
+        })
+        .await;
+    assert_eq!(paused.data["status"]["state"], "ready");
+    let host = "demo-postgres-repo-host";
+    fixture.api(Kind::STATEFUL_SET).get(host).await.unwrap();
+
+    let annotations = json!({ "metadata": { "annotations": { "pgv2.percona.com/authorizeBackupRemoval": "true" } } });
+    fixture.patch(Kind::CLUSTER, CLUSTER, annotations).await;
+    fixture.gone(Kind::STATEFUL_SET, host).await;
+    let cluster = fixture
+        .until(Kind::CLUSTER, CLUSTER, "no repositories", |cluster| cluster.data["status"]["pgbackrest"] == json!({}))
+        .await;
+    assert_eq!(condition(&cluster, "Progressing")["reason"], "Paused", "frozen");
+    assert_eq!(condition(&cluster, "ReadyForBackup")["status"], "True", "nobody looks at it any more");
+    fixture
+        .until(Kind::CLUSTER, CLUSTER, "initializing", |cluster| cluster.data["status"]["state"] == "initializing")
+        .await;
+    fixture.until(Kind::CLUSTER, CLUSTER, "ready", |cluster| cluster.data["status"]["state"] == "ready").await;
+    fixture.end().await;
+}
