@@ -97,6 +97,7 @@ impl Cluster {
         if status != inner.data["status"] {
             self.context.status(Kind::INNER, &self.key, &name, &status, INNER).await?;
         }
+        self.roll_out().await?;
         Ok(Next::Wait.or(backups.retry))
     }
 

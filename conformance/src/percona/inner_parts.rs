@@ -8,6 +8,7 @@ use super::backup::{Outcome, PAUSED};
 use super::certificates::data;
 use super::cluster::{Cluster, deleting, is_ready, label, now};
 use super::context::Kind;
+use super::names::CRUNCHY;
 use super::objects::{Plan, secret};
 use super::secret::complete;
 use super::status::{observe, without_nulls};
@@ -150,6 +151,26 @@ impl Cluster {
             "startupInstanceSet": startup.map(|each| label(each, "instance-set")),
             "usersRevision": done(|revisions| json!(revisions.1), "usersRevision"),
         }))))
+    }
+
+    /// Deletes PostgreSQL pods that do not match their template any more; their StatefulSets do not do that by themselves.
+    pub(super) async fn roll_out(&self) -> anyhow::Result<()> {
+        let stateful = self.labelled(Kind::STATEFUL_SET, &format!(",{CRUNCHY}data=postgres")).await?;
+        for pod in self.postgres_pods().await? {
+            let outdated = stateful.iter().any(|each| {
+                let status = &each.data["status"];
+                each.name_any() == label(&pod, "instance")
+                    && status["observedGeneration"].as_i64() == each.metadata.generation
+                    && pod
+                        .labels()
+                        .get("controller-revision-hash")
+                        .is_some_and(|hash| status["updateRevision"] != hash.as_str())
+            });
+            if outdated && !deleting(&pod) {
+                self.context.delete(Kind::POD, &self.key.namespace, &pod.name_any()).await?;
+            }
+        }
+        Ok(())
     }
 }
 
