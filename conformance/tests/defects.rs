@@ -1,0 +1,196 @@
+//! Every scenario can fail: known defects are built into a copy of the bundled operator, and the suite must say so.
+//!
+//! A defect is a patch file beside the scenario that must catch it. Its head says what is wrong (`Defect:`) and which
+//! scenarios must fail (`Fails:`, one line each); all others must pass. What the suite says is a snapshot.
+//!
+//! One test per defect, ignored by default: each builds an operator and runs every scenario. `just defects` runs them,
+//! one after the other.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::Value;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // They share one copy of the sources and two cores.
+    arguments.test_threads = Some(1);
+    let defects = match find(&repository().join("scenarios")) {
+        Ok(defects) => defects,
+        Err(error) => {
+            eprintln!("cannot read the defects: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let trials = defects
+        .into_iter()
+        .map(|defect| Trial::test(defect.name.clone(), move || defect.check()).with_ignored_flag(true))
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A known defect.
+struct Defect {
+    /// Area and file name, such as `gate::reads_no_secret`.
+    name: String,
+    patch: PathBuf,
+    /// The scenarios that must fail.
+    fails: BTreeSet<String>,
+}
+
+fn find(scenarios: &Path) -> Result<Vec<Defect>, String> {
+    let mut defects = Vec::new();
+    for area in sorted(scenarios)?.into_iter().filter(|path| path.is_dir()) {
+        for patch in sorted(&area)? {
+            if patch.extension().is_some_and(|extension| extension == "patch") {
+                defects.push(Defect::read(&patch)?);
+            }
+        }
+    }
+    Ok(defects)
+}
+
+fn sorted(directory: &Path) -> Result<Vec<PathBuf>, String> {
+    let entries = std::fs::read_dir(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    let mut paths: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+impl Defect {
+    fn read(patch: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(patch).map_err(|error| format!("{}: {error}", patch.display()))?;
+        let head = text.split("\ndiff --git ").next().unwrap_or_default();
+        let said = |word: &str| {
+            let lines = head.lines().filter_map(|line| line.strip_prefix(word));
+            lines.map(|rest| rest.trim().to_owned()).collect::<Vec<_>>()
+        };
+        let fails: BTreeSet<String> = said("Fails:").into_iter().collect();
+        if fails.is_empty() || said("Defect:").len() != 1 {
+            return Err(format!("{}: its head needs one `Defect:` and at least one `Fails:`", patch.display()));
+        }
+        let name = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let area = name(patch.parent().unwrap_or(Path::new("")));
+        Ok(Self { name: format!("{area}::{}", name(patch)), patch: patch.to_owned(), fails })
+    }
+
+    fn check(&self) -> Result<(), Failed> {
+        let copy = copy_sources()?;
+        run(Command::new("git").arg("apply").arg(&self.patch).current_dir(&copy))?;
+        let reports = tempfile::tempdir()?;
+        let implementation = copy.join("implementations/bundled.yaml");
+        let mut suite = Command::new(env!("CARGO_BIN_EXE_conformance"));
+        suite
+            .args(["run", "--no-skips", "--report-dir"])
+            .arg(reports.path())
+            .arg("--implementation")
+            .arg(&implementation)
+            .env_remove("CARGO_TARGET_DIR")
+            .stdout(Stdio::null());
+        let output = suite.output()?;
+        let Ok(report) = std::fs::read_to_string(reports.path().join("report.json")) else {
+            return Err(format!("no report; the suite said:\n{}", String::from_utf8_lossy(&output.stderr)).into());
+        };
+        let report: Value = serde_json::from_str(&report).map_err(|error| error.to_string())?;
+        let failed = scenarios(&report, "failed");
+        if failed != self.fails || !scenarios(&report, "error").is_empty() {
+            let missed = self.fails.difference(&failed).collect::<Vec<_>>();
+            let unexpected = failed.difference(&self.fails).collect::<Vec<_>>();
+            let broken = scenarios(&report, "error");
+            return Err(format!(
+                "not caught by {missed:?}; failed without being named {unexpected:?}; errors of the environment {broken:?}\n{}",
+                said(&report)
+            )
+            .into());
+        }
+        let snapshot = self.name.replace("::", "__");
+        std::panic::catch_unwind(|| {
+            insta::with_settings!({ prepend_module_to_snapshot => false, filters => FILTERS.to_vec() }, {
+                insta::assert_snapshot!(snapshot, said(&report));
+            });
+        })
+        .map_err(|_| Failed::from("the suite says something else about this defect than its snapshot"))
+    }
+}
+
+/// What differs from run to run.
+const FILTERS: [(&str, &str); 6] = [
+    (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "<time>"),
+    (r"\b\d+(\.\d+)? ?(ms|s)\b", "<duration>"),
+    (r"-[0-9a-z]{5}\b", "-<random>"),
+    (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<uid>"),
+    (r"\b[0-9a-f]{64}\b", "<digest>"),
+    (r"\b(127|10)\.\d+\.\d+\.\d+(:\d+)?", "<address>"),
+];
+
+/// The scenarios of a verdict.
+fn scenarios(report: &Value, verdict: &str) -> BTreeSet<String> {
+    let outcomes = report["outcomes"].as_array().into_iter().flatten();
+    let names = outcomes.filter(|outcome| outcome["verdict"] == verdict).map(|outcome| &outcome["scenario"]);
+    names.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// Where each failed scenario stands and what it says, in the order of their names.
+fn said(report: &Value) -> String {
+    let mut lines = BTreeSet::new();
+    for outcome in report["outcomes"].as_array().into_iter().flatten() {
+        let Some(failure) = outcome["failures"].as_array().and_then(|failures| failures.first()) else { continue };
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let place = &failure["place"];
+        let mut line = format!(
+            "{}\n  {}:{}:{} in {:?}\n  {}",
+            text(&outcome["scenario"]),
+            text(&place["file"]),
+            place["line"],
+            place["column"],
+            text(&place["step"]),
+            text(&failure["message"]).replace('\n', "\n  ")
+        );
+        for mismatch in failure["mismatches"].as_array().into_iter().flatten() {
+            let actual = mismatch["actual"].as_str().unwrap_or("nothing");
+            line += &format!("\n  {}: expected {}, got {actual}", text(&mismatch["path"]), text(&mismatch["expected"]));
+        }
+        lines.insert(line);
+    }
+    lines.into_iter().collect::<Vec<_>>().join("\n\n")
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository").to_owned()
+}
+
+/// A copy of the sources in the cache, without the working tree's `target`: it keeps its own, so that only the operator
+/// is compiled again for each defect.
+fn copy_sources() -> Result<PathBuf, Failed> {
+    let base = std::env::var_os("XDG_CACHE_HOME").map_or_else(
+        || std::env::home_dir().unwrap_or_default().join(".cache"),
+        PathBuf::from,
+    );
+    let copy = base.join("dittofs-conformance/defects");
+    let listed = run(Command::new("git").args(["ls-files", "-z"]).current_dir(repository()))?;
+    let files = listed.split('\0').filter(|file| !file.is_empty());
+    std::fs::create_dir_all(&copy)?;
+    for kept in ["operator", "conformance", "implementations"] {
+        let _ = std::fs::remove_dir_all(copy.join(kept));
+    }
+    for file in files {
+        let (from, to) = (repository().join(file), copy.join(file));
+        if !from.is_file() {
+            continue;
+        }
+        std::fs::create_dir_all(to.parent().unwrap_or(&copy))?;
+        std::fs::copy(from, to)?;
+    }
+    Ok(copy)
+}
+
+/// Runs a command that must succeed, and gives what it prints.
+fn run(command: &mut Command) -> Result<String, Failed> {
+    let output = command.output()?;
+    if !output.status.success() {
+        return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
