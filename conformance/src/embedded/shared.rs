@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use super::settings::{Settings, Storage};
 use crate::controlplane::{self, Binaries, ControlPlane, CustomResources};
 use crate::implementation::{Implementation, Prepared};
+use crate::node::{Image, ImageTable};
 use crate::postgres::{Addresses, Installation};
 use crate::process::{Account, Spawner};
 use crate::s3;
@@ -50,7 +51,7 @@ impl Parts {
         };
         let postgresql = match toolbox.postgresql {
             Ok(tool) => {
-                let template = root.join(format!("initdb-{}", tool.version));
+                let template = root.join("template").join(&tool.version);
                 Ok(Installation::prepare(reachable(tool)?.path, template, run, spawner).await?)
             }
             Err(reason) => Err(reason),
@@ -132,6 +133,24 @@ impl Shared {
         Ok((shared, plane))
     }
 
+    /// The images that pods can be made of.
+    pub fn images(&self) -> ImageTable {
+        let postgres = self.parts.clients.as_ref().ok().map(|clients| {
+            let tools = [&clients.psql, &clients.pg_isready];
+            Image {
+                path: tools.iter().filter_map(|tool| tool.path.parent().map(Path::to_owned)).collect(),
+                environment: tools.iter().flat_map(|tool| tool.env.clone()).collect(),
+                ..Image::default()
+            }
+        });
+        let probe = self.settings.probe();
+        let workload = &self.prepared.implementation().images.workload;
+        workload.iter().fold(ImageTable::standard(&probe, postgres), |table, name| {
+            let image = || Image::of_program(&probe);
+            table.with(format!("{name}:*"), image()).with(format!("{name}@*"), image())
+        })
+    }
+
     /// Builds the operator again, with what has changed since.
     pub async fn rebuild(&self) -> anyhow::Result<()> {
         let implementation = self.prepared.implementation().clone();
@@ -152,11 +171,18 @@ async fn build(
     Ok(prepared)
 }
 
+/// Percona's CRDs as the user gives them, else our minimal ones. That of `PostgresCluster`, on which Percona's events
+/// hang, always is ours.
 fn percona_crds(settings: &Settings) -> anyhow::Result<CustomResources> {
+    let inner = CustomResources::default()
+        .text("our postgresclusters.yaml", include_str!("../../assets/crds/postgresclusters.yaml"));
     match &settings.percona_crds {
-        Some(path) => CustomResources::default()
-            .path(path)
-            .with_context(|| format!("reading Percona's CRDs from {}", path.display())),
-        None => Ok(CustomResources::default()),
+        Some(path) => {
+            inner.path(path).with_context(|| format!("reading Percona's CRDs from {}", path.display()))
+        }
+        None => Ok(inner
+            .text("our perconapgclusters.yaml", include_str!("../../assets/crds/perconapgclusters.yaml"))
+            .text("our perconapgbackups.yaml", include_str!("../../assets/crds/perconapgbackups.yaml"))
+            .text("our perconapgrestores.yaml", include_str!("../../assets/crds/perconapgrestores.yaml"))),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -9,15 +10,22 @@ use kube::api::{Api, DeleteParams, ListParams};
 use kube::runtime::conditions::is_deleted;
 use kube::runtime::wait::await_condition;
 use kube::{Client, ResourceExt as _};
+use tokio::sync::RwLock;
 
 use super::shared::Shared;
 use crate::controlplane::ControlPlane;
 use crate::environment::{Container, EnvironmentError, Fault};
 use crate::hosts::Hosts;
 use crate::implementation::{self, Operator};
+use crate::node::{self, Node};
+use crate::percona::backup::Program;
+use crate::percona::{self, CrashScope, Double};
 
-/// The group of Percona's CRDs: without them, Percona is not installed.
-const PERCONA: &str = ".pgv2.percona.com";
+/// The groups of Percona's CRDs: without them, Percona is not installed.
+const PERCONA: [&str; 2] = [".pgv2.percona.com", ".postgres-operator.crunchydata.com"];
+
+/// How long each double may take to end; what still runs then is killed with the supervisor.
+const END_WITHIN: Duration = Duration::from_secs(2);
 
 /// A control plane that is in use.
 pub(super) struct Stack {
@@ -27,12 +35,22 @@ pub(super) struct Stack {
     client: Client,
     hosts: Hosts,
     operator: Operator,
+    /// Absent when there is no PostgreSQL, and at the end.
+    percona: RwLock<Option<Double>>,
+    /// Absent at the end.
+    node: RwLock<Option<Node>>,
+    node_directory: PathBuf,
 }
 
 impl Stack {
     /// Puts everything onto `plane`: installs and starts the operator, and starts the doubles. Returns when objects can
     /// be applied.
-    pub async fn assemble(shared: Arc<Shared>, mut plane: ControlPlane, directory: &Path) -> anyhow::Result<Self> {
+    pub async fn assemble(
+        shared: Arc<Shared>,
+        mut plane: ControlPlane,
+        directory: &Path,
+        crash: CrashScope,
+    ) -> anyhow::Result<Self> {
         let client = Client::try_from(plane.config())?;
         let hosts = Hosts::create(directory.join("hosts")).context("creating the hosts file")?;
         shared.prepared.install(&client).await?;
@@ -41,16 +59,38 @@ impl Stack {
             directory: directory.join("operator"),
             spawner: shared.spawner.clone(),
         };
+        let node_directory = directory.join("node");
+        let node = Node::start(node::Options {
+            config: plane.config(),
+            spawner: shared.spawner.clone(),
+            hosts: hosts.clone(),
+            directory: node_directory.clone(),
+            images: shared.images(),
+            back_off: node::BackOffLimits::default(),
+        });
+        let percona_directory = directory.join("percona");
+        let percona = percona(&shared, plane.config(), &hosts, &percona_directory, crash);
         let operator = Operator::start(Arc::clone(&shared.prepared), options);
-        let (operator, ()) = tokio::try_join!(operator, plane.start_controllers())?;
-        Ok(Self { shared, directory: directory.to_owned(), plane, client, hosts, operator })
+        let (operator, (), node, percona) = tokio::try_join!(operator, plane.start_controllers(), node, percona)?;
+        Ok(Self {
+            shared,
+            directory: directory.to_owned(),
+            plane,
+            client,
+            hosts,
+            operator,
+            percona: RwLock::new(percona),
+            node: RwLock::new(Some(node)),
+            node_directory,
+        })
     }
 
     /// A second control plane, from nothing.
     pub async fn start(shared: Arc<Shared>, directory: &Path) -> anyhow::Result<Self> {
         create(directory)?;
         let plane = shared.parts.control_plane(&shared.spawner, &shared.percona, &directory.join("plane")).await?;
-        Self::assemble(shared, plane, directory).await
+        // Nobody else is there: as in reality, a crash stops all of Percona.
+        Self::assemble(shared, plane, directory, CrashScope::Operator).await
     }
 
     pub fn plane(&self) -> &ControlPlane {
@@ -78,35 +118,57 @@ impl Stack {
     }
 
     /// Injects a fault. Returns when it is in force.
-    pub async fn inject(&self, _namespace: &str, fault: &Fault) -> Result<(), EnvironmentError> {
-        let outcome = match fault {
-            Fault::StopOperator {} => self.operator.stop().await,
-            Fault::PerconaAbsent {} => self.remove_percona().await,
+    pub async fn inject(&self, namespace: &str, fault: &Fault) -> Result<(), EnvironmentError> {
+        match fault {
+            Fault::StopOperator {} => self.operator.stop().await.map_err(broken),
+            Fault::PerconaAbsent {} => self.remove_percona().await.map_err(broken),
             Fault::S3Outage { bucket } => {
                 self.shared.s3.begin_outage(bucket);
                 Ok(())
             }
-            Fault::HoldSecret { .. } | Fault::HoldReady { .. } | Fault::KillPostgres { .. } | Fault::StopPercona {} => {
-                return Err(EnvironmentError::Unsupported("the Percona double is not here yet".to_owned()));
+            Fault::HoldSecret { cluster, keys } => {
+                let keys = keys.iter().cloned().collect();
+                self.with_percona(async |double| double.hold_secret(namespace, cluster, keys).await).await
             }
-        };
-        outcome.map_err(|error| EnvironmentError::Broken(format!("{error:#}")))
+            Fault::HoldReady { cluster } => {
+                self.with_percona(async |double| double.hold_ready(namespace, cluster).await).await
+            }
+            Fault::StopPercona {} => self.with_percona(async |double| double.stop_operator().await).await,
+            Fault::KillPostgres { cluster } => {
+                if self.with_percona(async |double| double.kill_postgres(namespace, cluster).await).await? {
+                    return Ok(());
+                }
+                Err(EnvironmentError::Broken(format!("no PostgreSQL of {namespace}/{cluster} runs that could be killed")))
+            }
+        }
     }
 
     /// Clears a fault. Returns when normal operation has begun.
-    pub async fn clear(&self, _namespace: &str, fault: &Fault) -> Result<(), EnvironmentError> {
-        let outcome = match fault {
-            Fault::StopOperator {} => self.operator.resume().await,
-            Fault::PerconaAbsent {} => self.shared.percona.install(&self.client).await,
+    pub async fn clear(&self, namespace: &str, fault: &Fault) -> Result<(), EnvironmentError> {
+        match fault {
+            Fault::StopOperator {} => self.operator.resume().await.map_err(broken),
+            Fault::PerconaAbsent {} => self.shared.percona.install(&self.client).await.map_err(broken),
             Fault::S3Outage { bucket } => {
                 self.shared.s3.end_outage(bucket);
                 Ok(())
             }
-            Fault::HoldSecret { .. } | Fault::HoldReady { .. } | Fault::KillPostgres { .. } | Fault::StopPercona {} => {
-                Ok(())
+            Fault::HoldSecret { cluster, .. } => {
+                self.with_percona(async |double| double.release_secret(namespace, cluster).await).await
             }
-        };
-        outcome.map_err(|error| EnvironmentError::Broken(format!("{error:#}")))
+            Fault::HoldReady { cluster } => {
+                self.with_percona(async |double| double.release_ready(namespace, cluster).await).await
+            }
+            Fault::StopPercona {} => self.with_percona(async |double| double.start_operator()).await,
+            // It has come back by itself.
+            Fault::KillPostgres { .. } => Ok(()),
+        }
+    }
+
+    async fn with_percona<T>(&self, act: impl AsyncFnOnce(&Double) -> T) -> Result<T, EnvironmentError> {
+        match &*self.percona.read().await {
+            Some(double) => Ok(act(double).await),
+            None => Err(EnvironmentError::Unsupported("there is no Percona here without PostgreSQL".to_owned())),
+        }
     }
 
     /// The operator is to find a cluster without Percona when it starts.
@@ -115,7 +177,7 @@ impl Stack {
         let crds: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         for crd in crds.list_metadata(&ListParams::default()).await?.items {
             let name = crd.name_any();
-            if name.ends_with(PERCONA) {
+            if PERCONA.iter().any(|group| name.ends_with(group)) {
                 let uid = crd.uid().unwrap_or_default();
                 crds.delete(&name, &DeleteParams::default()).await?;
                 await_condition(crds.clone(), &name, is_deleted(&uid)).await?;
@@ -124,19 +186,73 @@ impl Stack {
         self.operator.resume().await
     }
 
-    /// What a container has written.
-    #[allow(clippy::unused_self, reason = "the node double is not here yet")]
+    /// What a container has written, in all its runs.
     pub fn logs(&self, container: &Container) -> Result<String, EnvironmentError> {
-        Err(EnvironmentError::Unsupported(format!("no pods run here: {} has no log", container.pod)))
+        let Container { namespace, pod, container } = container;
+        let mut text = String::new();
+        let read = node::log_files(&self.node_directory, namespace, pod, container).and_then(|files| {
+            files.iter().try_for_each(|file| {
+                text.push_str(&String::from_utf8_lossy(&std::fs::read(file)?));
+                Ok(())
+            })
+        });
+        read.map_err(|error| EnvironmentError::Broken(format!("reading the log of {namespace}/{pod}: {error}")))?;
+        Ok(text)
     }
 
     /// Ends everything at once.
     pub async fn stop(&self) {
-        if let Err(error) = self.operator.stop().await {
-            tracing::warn!("stopping the operator under test: {error:#}");
+        let operator = async {
+            if let Err(error) = self.operator.stop().await {
+                tracing::warn!("stopping the operator under test: {error:#}");
+            }
+        };
+        let node = async {
+            if let Some(node) = self.node.write().await.take() {
+                node.stop().await;
+            }
+        };
+        let percona = async {
+            if let Some(double) = self.percona.write().await.take() {
+                double.stop().await;
+            }
+        };
+        let all = async { tokio::join!(operator, node, percona, self.plane.stop()) };
+        if tokio::time::timeout(END_WITHIN, all).await.is_err() {
+            tracing::warn!("a control plane did not end within {} s", END_WITHIN.as_secs());
         }
-        self.plane.stop().await;
     }
+}
+
+/// Starts the double of Percona; `None` without PostgreSQL.
+async fn percona(
+    shared: &Shared,
+    config: kube::Config,
+    hosts: &Hosts,
+    directory: &Path,
+    crash: CrashScope,
+) -> anyhow::Result<Option<Double>> {
+    let Ok(installation) = &shared.parts.postgresql else { return Ok(None) };
+    create(directory)?;
+    let double = Double::start(percona::Options {
+        config,
+        hosts: hosts.clone(),
+        spawner: shared.spawner.clone(),
+        directory: directory.to_owned(),
+        installation: installation.clone(),
+        pgbackrest: shared.parts.pgbackrest.as_ref().ok().map(|tool| Program {
+            path: tool.path.clone(),
+            environment: tool.env.clone(),
+        }),
+        addresses: shared.addresses.clone(),
+        crash,
+    });
+    Ok(Some(double.await.context("starting the double of Percona")?))
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "used with map_err")]
+fn broken(error: anyhow::Error) -> EnvironmentError {
+    EnvironmentError::Broken(format!("{error:#}"))
 }
 
 /// A directory of the run that everyone may pass through, for what runs as another user in it.

@@ -26,6 +26,7 @@ use super::shared::Shared;
 use super::stack::{self, Stack};
 use super::start::Record;
 use crate::environment::Description;
+use crate::percona::CrashScope;
 use crate::process::{Run, Spawner, default_base, sweep};
 use crate::tools::Progress;
 
@@ -158,7 +159,7 @@ async fn start(
     stack::create(&directory)?;
     let (shared, plane) = Shared::prepare(charge.settings.clone(), spawner, progress, &directory.join("plane")).await?;
     let shared = Arc::new(shared);
-    let stack = Arc::new(Stack::assemble(Arc::clone(&shared), plane, &directory).await?);
+    let stack = Arc::new(Stack::assemble(Arc::clone(&shared), plane, &directory, CrashScope::Namespace).await?);
 
     let implementation = shared.prepared.implementation();
     let hello = Hello {
