@@ -1,5 +1,6 @@
 //! `dittofs-operator run`: starts every part, and ends all of them in order.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
@@ -84,7 +85,9 @@ async fn lead(
     let instance = std::env::var("POD_NAME")
         .or_else(|_| std::env::var("HOSTNAME"))
         .unwrap_or_else(|_| format!("pid-{}", std::process::id()));
-    let election = Election::new(client.clone(), &args.lease_namespace, format!("{instance}_{}", std::process::id()));
+    // Two processes of one name must not take each other for themselves.
+    let identity = format!("{instance}_{:016x}", RandomState::new().hash_one(std::process::id()));
+    let election = Election::new(client.clone(), &args.lease_namespace, identity);
     let held = if args.leader_elect {
         // A candidate that stands by is as ready as it gets.
         readiness.done("caches");
@@ -99,13 +102,7 @@ async fn lead(
     metrics.lead(true);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "reconciling");
 
-    let (store, queue) = triggers::start(&client);
-    let synced = store.clone();
-    tokio::spawn(async move {
-        if synced.wait_until_ready().await.is_ok() {
-            readiness.done("caches");
-        }
-    });
+    let (store, queue) = triggers::start(&client, move || readiness.done("caches"));
     let pods = PodOptions { init_image: args.init_image, database_wait: args.database_wait_timeout };
     let context = controller::Context::new(client, pods, instance, metrics.clone());
     let reconciling = controller::run(context, store, queue, shutdown.clone());

@@ -1,6 +1,7 @@
 //! The gate: whether the pods may have their database yet, and what `DatabaseReady` says about it. Pure.
 
 use k8s_openapi::api::core::v1::Secret;
+use percent_encoding::percent_decode_str;
 
 use super::digest::digest;
 use crate::api::names;
@@ -143,6 +144,14 @@ fn percona(uid: &str, server: &str, facts: &Facts) -> Verdict {
     if !missing.is_empty() {
         return Verdict::waiting("WaitingForCredentials", format!("Secret {secret_name} lacks {}", missing.join(", ")));
     }
+    // A user who sets a password changes one key; Percona changes the URI a moment later. One rotation is one rollout.
+    if value(secret, "uri").and_then(password_in).is_some_and(|password| Some(&*password) != value(secret, "password"))
+    {
+        return Verdict::waiting(
+            "WaitingForCredentials",
+            format!("the uri in Secret {secret_name} does not hold the password beside it yet"),
+        );
+    }
     let values = CREDENTIAL_KEYS.into_iter().filter_map(|key| Some((key, value(secret, key)?)));
     Verdict {
         ready: true,
@@ -150,6 +159,13 @@ fn percona(uid: &str, server: &str, facts: &Facts) -> Verdict {
         message: format!("PerconaPGCluster {name} is ready and Secret {secret_name} is complete"),
         digest: Some(digest(uid, values)),
     }
+}
+
+/// The password in a connection URI, decoded; none when there is none or the URI cannot be read.
+fn password_in(uri: &[u8]) -> Option<Vec<u8>> {
+    let authority = std::str::from_utf8(uri).ok()?.split_once("://")?.1.split('/').next()?;
+    let (_, password) = authority.rsplit_once('@')?.0.split_once(':')?;
+    Some(percent_decode_str(password).collect())
 }
 
 /// The non-empty value of `key`.
@@ -160,6 +176,7 @@ fn value<'a>(secret: &'a Secret, key: &str) -> Option<&'a [u8]> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::ByteString;
     use rstest::rstest;
 
     use super::*;
@@ -234,12 +251,24 @@ mod tests {
     }
 
     #[rstest]
-    #[case::password("password", true)]
+    #[case::old_uri("new", "postgresql://u:old@h:5432/d", false)]
+    #[case::same("new", "postgresql://u:new@h:5432/d", true)]
+    #[case::escaped("a/b:c@d?e+f", "postgresql://u:a%2Fb%3Ac%40d%3Fe+f@h:5432/d", true)]
+    #[case::no_password_in_it("new", "postgresql://h:5432/d", true)]
+    fn the_uri_holds_the_password(#[case] password: &str, #[case] uri: &str, #[case] ready: bool) {
+        let mut secret = with("uri", uri);
+        secret.data.as_mut().unwrap().insert("password".to_owned(), ByteString(password.as_bytes().to_vec()));
+        let verdict = verdict(PERCONA, ours(READY), Some(secret));
+        assert_eq!(verdict.ready, ready, "{}", verdict.message);
+    }
+
+    #[rstest]
+    #[case::uri("uri", true)]
     #[case::host("host", true)]
     #[case::verifier("verifier", false)]
     fn only_the_six_values_change_the_digest(#[case] key: &str, #[case] changes: bool) {
         let before = verdict(PERCONA, ours(READY), Some(without(""))).digest;
-        let after = verdict(PERCONA, ours(READY), Some(with(key, "other"))).digest;
+        let after = verdict(PERCONA, ours(READY), Some(with(key, "postgresql://dittofs:hunter2@other"))).digest;
         assert_eq!(before != after, changes);
     }
 

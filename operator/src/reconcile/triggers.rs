@@ -28,12 +28,19 @@ use crate::api::{DittoServer, PerconaPGCluster, names};
 /// A stream of what to reconcile. Watch errors are logged and retried inside; they never end it.
 pub type Queue = SelectAll<BoxStream<'static, ObjectRef<DittoServer>>>;
 
-/// Starts every watch. The queue must be polled for the store to fill.
-pub fn start(client: &Client) -> (Store<DittoServer>, Queue) {
+/// Starts every watch and calls `synced` once all `DittoServer`s are known. The queue must be polled for that to happen.
+///
+/// Not by `Store::wait_until_ready`: it wakes only the last of its waiters, and the controller is one.
+pub fn start(client: &Client, synced: impl Fn() + Send + 'static) -> (Store<DittoServer>, Queue) {
     let (store, writer) = reflector::store::<DittoServer>();
     let servers = watcher(Api::<DittoServer>::all(client.clone()), watcher::Config::default())
         .default_backoff()
         .reflect(writer)
+        .inspect(move |event| {
+            if matches!(event, Ok(Event::InitDone)) {
+                synced();
+            }
+        })
         .applied_objects()
         // Our own status writes change no generation.
         .predicate_filter(predicates::generation, PredicateConfig::default());

@@ -5,12 +5,14 @@ use axum::routing::post;
 use axum::{Json, Router};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview};
-use kube::{Api, Client, ResourceExt};
+use kube::core::response::{StatusCause, StatusDetails};
+use kube::core::{DynamicObject, Status};
+use kube::{Api, Client, Resource as _, ResourceExt};
 
 use super::review::{self, Surroundings};
 use crate::api::{DittoServer, names};
+use crate::reconcile::validate::FieldError;
 use crate::serve::Metrics;
 
 /// Where the API server sends reviews of `DittoServer`s.
@@ -56,11 +58,29 @@ async fn respond(client: &Client, request: &AdmissionRequest<DittoServer>) -> Ad
         response.warnings = Some(answer.warnings);
     }
     if !answer.errors.is_empty() {
-        response = response.deny(answer.errors.join("; "));
-        response.result.code = 422;
-        "Invalid".clone_into(&mut response.result.reason);
+        let text = answer.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        response = response.deny(text);
+        response.result = invalid(&new.name_any(), &answer.errors, response.result);
     }
     response
+}
+
+/// What the API server itself would say about invalid fields.
+fn invalid(name: &str, errors: &[FieldError], denied: Status) -> Status {
+    let cause = |error: &FieldError| StatusCause {
+        reason: "FieldValueInvalid".to_owned(),
+        message: error.message.clone(),
+        field: error.path.to_owned(),
+    };
+    let details = StatusDetails {
+        name: name.to_owned(),
+        group: DittoServer::group(&()).into_owned(),
+        kind: DittoServer::kind(&()).into_owned(),
+        causes: errors.iter().map(cause).collect(),
+        uid: String::new(),
+        retry_after_seconds: 0,
+    };
+    Status { code: 422, reason: "Invalid".to_owned(), details: Some(details), ..denied }
 }
 
 /// Asks the API server at the time of the request: a cache could still miss a CRD that was installed a moment ago.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::credentials;
 use crate::api::spec::Percona;
 use crate::api::{DittoServer, names};
-use crate::reconcile::validate::validate;
+use crate::reconcile::validate::{FieldError, validate};
 
 /// What the webhook knows about the cluster around a server.
 #[derive(Clone, Debug, Default)]
@@ -20,8 +20,8 @@ pub struct Surroundings {
 /// The answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// Why it is denied, one entry for each field; none when it is allowed.
-    pub errors: Vec<String>,
+    /// Why it is denied; none when it is allowed.
+    pub errors: Vec<FieldError>,
     /// What the user should know all the same.
     pub warnings: Vec<String>,
 }
@@ -52,13 +52,16 @@ pub fn answer(new: &DittoServer, old: Option<&DittoServer>, around: &Surrounding
     let Some(questions) = questions(new, old) else { return Answer::default() };
     let mut answer = Answer::default();
     if questions.percona && !around.percona_installed {
-        answer.errors.push(format!(
-            "spec.percona.enabled: the CRD {} is not installed: install the Percona Operator for PostgreSQL 2.8 \
-             (https://docs.percona.com/percona-operator-for-postgresql/), or set it to false",
-            names::PERCONA_CRD
-        ));
+        answer.errors.push(FieldError {
+            path: "spec.percona.enabled",
+            message: format!(
+                "the CRD {} is not installed: install the Percona Operator for PostgreSQL 2.8 \
+                 (https://docs.percona.com/percona-operator-for-postgresql/), or set it to false",
+                names::PERCONA_CRD
+            ),
+        });
     }
-    answer.errors.extend(validate(&new.spec).iter().map(ToString::to_string));
+    answer.errors.extend(validate(&new.spec));
     if percona(new).is_some() && new.spec.database.postgres_secret_ref.is_some() {
         answer.warnings.push(
             "spec.database is ignored: spec.percona.enabled wins over spec.database.postgresSecretRef".to_owned(),
@@ -161,7 +164,9 @@ mod tests {
     ) {
         let answer = answer(&server(new), old.map(server).as_ref(), &around(installed));
         assert_eq!(answer.errors.len(), errors, "{answer:?}");
-        assert!(answer.errors.iter().all(|error| error.contains("install the Percona Operator for PostgreSQL 2.8")));
+        assert!(
+            answer.errors.iter().all(|error| error.message.contains("install the Percona Operator for PostgreSQL 2.8"))
+        );
     }
 
     #[test]
@@ -179,7 +184,7 @@ mod tests {
     #[test]
     fn a_cluster_that_is_left_behind_is_named() {
         let answer = answer(&server("percona: {enabled: false}"), Some(&server(PERCONA)), &around(true));
-        assert_eq!(answer.errors, Vec::<String>::new());
+        assert_eq!(answer.errors, []);
         assert!(answer.warnings[0].contains("demo-postgres stays"), "{answer:?}");
     }
 
