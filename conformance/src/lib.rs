@@ -12,6 +12,7 @@ pub mod existing;
 pub mod exit;
 pub mod hosts;
 pub mod implementation;
+pub mod nextest;
 pub mod node;
 pub mod path;
 pub mod percona;

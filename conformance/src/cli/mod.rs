@@ -23,6 +23,7 @@ use clap::{Parser, Subcommand};
 use crate::exit::Exit;
 
 pub use error::CliError;
+pub use options::{EnvironmentOptions, root};
 
 /// Judges operators for `DittoServer`s on the Percona Operator for PostgreSQL.
 ///

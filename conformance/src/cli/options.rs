@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 
 use super::CliError;
 use crate::embedded::{Embedded, Settings, Storage};
@@ -100,13 +100,13 @@ pub struct EnvironmentOptions {
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// What is judged: a file that says how to build and start it; the bundled operator by default
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "CONFORMANCE_IMPLEMENTATION", hide_env_values = true)]
     implementation: Option<PathBuf>,
     /// Percona's own CRDs, a file or a directory; without it, minimal ones
-    #[arg(long, value_name = "PATH", env = "CONFORMANCE_PERCONA_CRDS")]
+    #[arg(long, value_name = "PATH", env = "CONFORMANCE_PERCONA_CRDS", hide_env_values = true)]
     percona_crds: Option<PathBuf>,
     /// What stores backups
-    #[arg(long, value_enum, default_value = "memory")]
+    #[arg(long, value_enum, default_value = "memory", env = "CONFORMANCE_S3", hide_env_values = true)]
     s3: S3,
     /// How much the operator and the supervisor log: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
@@ -120,10 +120,10 @@ pub struct EnvironmentOptions {
 #[command(next_help_heading = "Tools")]
 pub struct ToolOptions {
     /// Kubernetes version of the control plane, 1.31 to 1.37
-    #[arg(long, value_name = "MINOR")]
+    #[arg(long, value_name = "MINOR", env = "CONFORMANCE_KUBERNETES", hide_env_values = true)]
     kubernetes: Option<String>,
     /// A directory with etcd, kube-apiserver and kube-controller-manager, as setup-envtest makes it
-    #[arg(long, value_name = "DIR", env = "KUBEBUILDER_ASSETS")]
+    #[arg(long, value_name = "DIR", env = "KUBEBUILDER_ASSETS", hide_env_values = true)]
     assets: Option<PathBuf>,
     /// etcd
     #[arg(long, value_name = "FILE")]
@@ -166,6 +166,17 @@ impl ToolOptions {
 }
 
 impl EnvironmentOptions {
+    /// The options as the environment variables have them: for programs whose command line is not ours.
+    pub fn from_environment() -> Result<Self, CliError> {
+        #[derive(Parser)]
+        struct NoArguments {
+            #[command(flatten)]
+            options: EnvironmentOptions,
+        }
+        let parsed = NoArguments::try_parse_from(["conformance"]);
+        parsed.map(|parsed| parsed.options).map_err(|error| CliError::new(Exit::Usage, error))
+    }
+
     /// What the embedded environment is made of.
     pub fn settings(&self) -> Result<Settings, CliError> {
         let program = std::env::current_exe()

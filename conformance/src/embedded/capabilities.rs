@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::settings::Settings;
 use super::shared::Parts;
 use crate::environment::{Capabilities, Capability};
 use crate::implementation::Implementation;
@@ -12,6 +13,27 @@ const NEVER: [(Capability, &str); 3] = [
     (Capability::ResourceLimits, "the embedded environment enforces no limits; use kind"),
     (Capability::NetworkPolicy, "the embedded environment has no network of its own; use kind"),
 ];
+
+/// What can be said before anything is started: what the doubles never do, and what the implementation's file declines.
+/// A file that cannot be read declines nothing: starting will say what is wrong with it.
+pub fn foreseen(settings: &Settings) -> Capabilities {
+    let mut absent: BTreeMap<Capability, String> = NEVER.map(|(capability, why)| (capability, why.to_owned())).into();
+    let Ok(implementation) = Implementation::load(&settings.implementation) else {
+        return Capabilities { absent, declined: BTreeMap::new() };
+    };
+    if implementation.webhook.is_none() {
+        absent.insert(Capability::Webhook, without_webhook(&implementation));
+    }
+    Capabilities { absent, declined: declined(&implementation) }
+}
+
+fn without_webhook(implementation: &Implementation) -> String {
+    format!("{} has no webhook, says its file", implementation.name)
+}
+
+fn declined(implementation: &Implementation) -> BTreeMap<String, String> {
+    implementation.unsupported.iter().map(|entry| (entry.requirement.clone(), entry.reason.clone())).collect()
+}
 
 /// The capabilities of an environment made of `parts` for `implementation`.
 pub(super) fn capabilities(parts: &Parts, implementation: &Implementation, webhook: bool) -> Capabilities {
@@ -29,8 +51,7 @@ pub(super) fn capabilities(parts: &Parts, implementation: &Implementation, webho
         absent.entry(Capability::Backups).or_insert_with(|| reason.clone());
     }
     if !webhook {
-        absent.insert(Capability::Webhook, format!("{} has no webhook, says its file", implementation.name));
+        absent.insert(Capability::Webhook, without_webhook(implementation));
     }
-    let declined = implementation.unsupported.iter().map(|entry| (entry.requirement.clone(), entry.reason.clone()));
-    Capabilities { absent, declined: declined.collect() }
+    Capabilities { absent, declined: declined(implementation) }
 }

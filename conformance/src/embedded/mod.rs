@@ -19,6 +19,7 @@ mod stack;
 mod start;
 pub mod supervisor;
 
+pub use capabilities::foreseen;
 pub use client::Embedded;
 pub use commands::{Status, clean, connect_or_start, down, status, up};
 pub use settings::{Settings, Storage};

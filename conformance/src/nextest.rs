@@ -1,0 +1,105 @@
+//! The scenarios as tests of `cargo test` and `cargo nextest run`: one test for each file, named `area::scenario`.
+//!
+//! Entry layer. Listing reads files and starts nothing. A test attaches to the kept environment that fits, or starts it
+//! under a lock; nextest runs every test in a process of its own.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{EnvironmentOptions, root};
+use crate::embedded::{self, connect_or_start, foreseen};
+use crate::engine::evidence::render;
+use crate::engine::{Job, Outcome, Settings, Verdict, run};
+use crate::environment::Capabilities;
+use crate::scenario::{self, Entry, Filter, Scenario, load};
+use crate::tools::Display;
+
+/// How long the environment stays after the last test, for the next run.
+const IDLE: Duration = Duration::from_mins(2);
+
+/// Scales every deadline; the command line has `--timeout-multiplier` for it.
+const MULTIPLIER: &str = "CONFORMANCE_TIMEOUT_MULTIPLIER";
+
+/// Lists or runs the scenarios, as the arguments say. `program` is the `conformance` binary.
+pub fn main(program: PathBuf) -> ExitCode {
+    let arguments = Arguments::from_args();
+    let directory = root().join("scenarios");
+    let entries = match load(&directory, &Filter::default()) {
+        Ok(entries) => entries,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return crate::exit::Exit::Usage.into();
+        }
+    };
+    let settings = EnvironmentOptions::from_environment().and_then(|options| options.settings());
+    let settings = match settings {
+        Ok(settings) => embedded::Settings { program, ..settings },
+        Err(error) => {
+            eprintln!("{error}");
+            return error.exit().into();
+        }
+    };
+    let capabilities = foreseen(&settings);
+    let trials = entries.into_iter().map(|entry| trial(entry, &settings, &capabilities, arguments.list)).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn trial(entry: Entry, settings: &embedded::Settings, capabilities: &Capabilities, listing: bool) -> Trial {
+    let name = entry.name.replace('/', "::");
+    let scenario = match entry.scenario {
+        Ok(scenario) => Arc::new(scenario),
+        Err(problems) => {
+            let text = scenario::diagnostic::render(&problems, 100, false);
+            return Trial::test(name, move || Err(Failed::from(text)));
+        }
+    };
+    let reason = capabilities.lacking(&scenario.needs).or_else(|| capabilities.declines(&scenario.covers));
+    if let (Some(reason), true) = (reason, listing) {
+        // The format of the list has no place for a reason, and standard output belongs to it.
+        eprintln!("{name} is ignored: {reason}");
+    }
+    let ignored = reason.is_some();
+    let settings = settings.clone();
+    Trial::test(name, move || test(&scenario, entry.path, settings)).with_ignored_flag(ignored)
+}
+
+fn test(scenario: &Arc<Scenario>, file: PathBuf, settings: embedded::Settings) -> Result<(), Failed> {
+    // Whoever may have installed a provider before us has installed the same one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Runtime::new()?;
+    let outcome = runtime.block_on(async {
+        let environment = connect_or_start(settings, IDLE, &Display::stderr()).await?;
+        let job = Job { scenario: scenario.clone(), file, repetition: 1 };
+        let multiplier = std::env::var(MULTIPLIER).ok().and_then(|text| text.parse().ok()).unwrap_or(1.0);
+        let settings = Settings {
+            run: format!("{:08x}", rand::random::<u32>()),
+            timeout_multiplier: multiplier,
+            keep_failed: false,
+            interrupted: CancellationToken::new(),
+        };
+        anyhow::Ok(run(&environment, &job, &settings).await)
+    });
+    runtime.shutdown_background();
+    judge(&outcome.map_err(|error| format!("the environment cannot be used: {error:#}"))?)
+}
+
+/// A skip is no pass: what was not foreseen at listing fails with its reason.
+fn judge(outcome: &Outcome) -> Result<(), Failed> {
+    for warning in &outcome.warnings {
+        eprintln!("warning: {warning}");
+    }
+    let reason = outcome.reason.as_deref().unwrap_or_default();
+    let evidence: Vec<String> = outcome.failures.iter().map(render).collect();
+    match outcome.verdict {
+        Verdict::Passed => Ok(()),
+        Verdict::Failed => Err(evidence.join("\n").into()),
+        Verdict::Error => Err(format!("error, and no verdict: {reason}\n{}", evidence.join("\n")).into()),
+        Verdict::Skipped => Err(format!("cannot run here: {reason}").into()),
+        Verdict::Interrupted => Err(format!("interrupted {reason}").into()),
+    }
+}
