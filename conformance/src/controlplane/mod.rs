@@ -8,6 +8,7 @@
 //! kubelet or volume binder: those are the business of the doubles.
 
 mod apiserver;
+mod components;
 mod controllers;
 mod crds;
 mod etcd;
@@ -17,6 +18,7 @@ mod prepared;
 mod ready;
 mod server;
 
+pub use components::Components;
 pub use crds::{CustomResources, wait_until_established};
 pub use kubeconfig::Access;
 pub use plane::{ControlPlane, Options};

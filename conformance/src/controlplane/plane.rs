@@ -10,6 +10,7 @@ use kube::Client;
 use kube::api::{Api, PostParams};
 use kube::runtime::wait::{Condition, await_condition};
 
+use super::components::Components;
 use super::crds::CustomResources;
 use super::kubeconfig::Access;
 use super::server::{Binaries, Server};
@@ -53,7 +54,12 @@ impl ControlPlane {
             let directory = directory.join("prepare");
             create_private(&directory)?;
             let server = Server::start(binaries, &directory, spawner).await?;
-            prepare(&server, crds).await.context("preparing a control plane")?;
+            let components = server.components();
+            tokio::select! {
+                biased;
+                error = components.ended() => return Err(error),
+                prepared = prepare(&server, crds) => prepared.context("preparing a control plane")?,
+            }
             server.stop().await;
             Ok(etcd::data(&directory))
         })
@@ -86,6 +92,17 @@ impl ControlPlane {
             },
         };
         Err(ready::failure(process.name(), &log, &reason))
+    }
+
+    /// Its processes, to notice that one has ended.
+    pub fn components(&self) -> Components {
+        let components = self.server.components();
+        match &self.controllers {
+            Some(controllers) => {
+                components.with(controllers, self.options.directory.join("kube-controller-manager.log"))
+            }
+            None => components,
+        }
     }
 
     /// The administrator's access as a client configuration.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use kube::Client;
 
+use super::components::Components;
 use super::kubeconfig::Access;
 use super::{apiserver, etcd, ready};
 use crate::pki::Authority;
@@ -34,6 +35,7 @@ pub struct Binaries {
 
 /// A running API server.
 pub(super) struct Server {
+    directory: PathBuf,
     etcd: Process,
     apiserver: Process,
     /// The administrator's access.
@@ -64,7 +66,7 @@ impl Server {
                     Access::by_certificate(&server, authority.certificate(), &manager)
                         .write(&directory.join("controllers.kubeconfig"))?;
                     access.write(&directory.join("admin.kubeconfig"))?;
-                    return Ok(Self { etcd, apiserver, access, config });
+                    return Ok(Self { directory: directory.to_owned(), etcd, apiserver, access, config });
                 }
                 Err(error) if apiserver.exit().status().is_none() || !port_was_taken(&log) => return Err(error),
                 Err(_) if attempt < PORT_ATTEMPTS => std::fs::remove_file(&log)?,
@@ -74,6 +76,14 @@ impl Server {
             }
         }
         bail!("unreachable: the last attempt returns")
+    }
+
+    /// Both, to notice that one has ended.
+    pub fn components(&self) -> Components {
+        let log = |name: &str| self.directory.join(name);
+        Components::default()
+            .with(&self.etcd, log("etcd.log"))
+            .with(&self.apiserver, log("kube-apiserver.log"))
     }
 
     /// Ends both at once; the data directory is not fit for another start.

@@ -16,6 +16,7 @@ use super::protocol::{Granted, Hello, Reply, Request, Usage, VERSION, receive, s
 use super::settings::FileStamp;
 use super::shared::Shared;
 use super::stack::Stack;
+use crate::controlplane::Components;
 use crate::environment::{EnvironmentError, Isolation, LeaseRequest};
 
 /// What all connections share.
@@ -84,7 +85,14 @@ impl Service {
                         None => break,
                     }
                 }
-                other => self.answer(other, lease.as_mut()).await,
+                other => {
+                    let components = lease.as_ref().map(|lease: &Lease| lease.stack().plane().components());
+                    tokio::select! {
+                        biased;
+                        reply = broken(components) => reply,
+                        reply = self.answer(other, lease.as_mut()) => reply,
+                    }
+                }
             };
             if send(&mut writer, &reply).await.is_err() {
                 break;
@@ -137,7 +145,10 @@ impl Service {
         reader: &mut BufReader<OwnedReadHalf>,
     ) -> Option<anyhow::Result<(Granted, Lease)>> {
         self.users.send_modify(|users| drop(users.insert(number, request.scenario.clone())));
+        let shared = self.stack.plane().components();
         let permit = tokio::select! {
+            biased;
+            error = shared.ended(), if request.isolation != Isolation::Cluster => return Some(Err(error)),
             permit = self.lanes.enter(request.isolation) => permit,
             () = closed(reader) => return None,
         };
@@ -167,11 +178,24 @@ impl Service {
         Ok(FileStamp::of(&self.shared.prepared.program()).ok() != self.program)
     }
 
+    /// Waits until the shared control plane has broken down.
+    pub async fn broken(&self) -> anyhow::Error {
+        self.stack.plane().components().ended().await
+    }
+
     /// Ends all control planes.
     pub async fn end(&self) {
         let own = std::mem::take(&mut *lock(&self.own));
         let own = futures::future::join_all(own.values().map(|stack| stack.stop()));
         tokio::join!(own, self.stack.stop());
+    }
+}
+
+/// The answer when a control plane has broken down.
+async fn broken(components: Option<Components>) -> Reply {
+    match components {
+        Some(components) => refuse(&format!("{:#}", components.ended().await)),
+        None => std::future::pending().await,
     }
 }
 

@@ -47,6 +47,20 @@ impl Stack {
     /// be applied.
     pub async fn assemble(
         shared: Arc<Shared>,
+        plane: ControlPlane,
+        directory: &Path,
+        crash: CrashScope,
+    ) -> anyhow::Result<Self> {
+        let components = plane.components();
+        tokio::select! {
+            biased;
+            error = components.ended() => Err(error),
+            assembled = Self::put_together(shared, plane, directory, crash) => assembled,
+        }
+    }
+
+    async fn put_together(
+        shared: Arc<Shared>,
         mut plane: ControlPlane,
         directory: &Path,
         crash: CrashScope,

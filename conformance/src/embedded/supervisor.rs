@@ -215,18 +215,29 @@ async fn serve(
     outcome
 }
 
-/// Returns when a kept environment was not used for its idle time.
+/// Returns when a kept environment was not used for its idle time, or when it is broken and nobody uses it any more.
 async fn unused(life: Life, service: &Service) {
     let Life::Kept { idle_seconds } = life else { return pending().await };
-    let mut users = service.users();
-    loop {
-        if users.wait_for(BTreeMap::is_empty).await.is_err() {
-            return pending().await;
+    let idle = async {
+        let mut users = service.users();
+        loop {
+            if users.wait_for(BTreeMap::is_empty).await.is_err() {
+                return pending().await;
+            }
+            let used = users.wait_for(|users| !users.is_empty());
+            if tokio::time::timeout(Duration::from_secs(idle_seconds), used).await.is_err() {
+                tracing::info!("nobody has used this environment for {idle_seconds} s, it ends");
+                return;
+            }
         }
-        let used = users.wait_for(|users| !users.is_empty());
-        if tokio::time::timeout(Duration::from_secs(idle_seconds), used).await.is_err() {
-            tracing::info!("nobody has used this environment for {idle_seconds} s, it ends");
-            return;
-        }
+    };
+    let broken = async {
+        let error = service.broken().await;
+        tracing::error!("the control plane has broken down: {error:#}");
+        let _ = service.users().wait_for(BTreeMap::is_empty).await;
+    };
+    tokio::select! {
+        () = idle => {}
+        () = broken => {}
     }
 }
