@@ -192,6 +192,7 @@ impl Plan<'_> {
                 },
             },
         });
+        restrict(&mut stateful);
         [config, claim, stateful]
     }
 
@@ -230,7 +231,26 @@ impl Plan<'_> {
                 },
             },
         });
+        restrict(&mut deployment);
         [service, config, deployment]
+    }
+}
+
+/// Gives every container of a workload's template what Percona's have, so that it may run under the strictest of the Pod
+/// Security Standards.
+pub fn restrict(workload: &mut Value) {
+    let spec = &mut workload["spec"]["template"]["spec"];
+    for list in ["initContainers", "containers"] {
+        for container in spec[list].as_array_mut().into_iter().flatten() {
+            container["securityContext"] = json!({
+                "allowPrivilegeEscalation": false,
+                "capabilities": { "drop": ["ALL"] },
+                "privileged": false,
+                "readOnlyRootFilesystem": true,
+                "runAsNonRoot": true,
+                "seccompProfile": { "type": "RuntimeDefault" },
+            });
+        }
     }
 }
 

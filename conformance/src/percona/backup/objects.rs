@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::super::names::{CRUNCHY, Key, NODE, VERSION};
+use super::super::objects::restrict;
 use super::config::STANZA;
 
 /// The annotation of a `PerconaPGBackup` that names the Job for which it was made.
@@ -87,6 +88,7 @@ pub fn repo_host(key: &Key, spec: &Value, owner: &Value) -> Vec<Value> {
             },
         },
     });
+    restrict(&mut host);
     let labels = common(key, &[("pgbackrest", ""), ("pgbackrest-config", "")]);
     let mut config = object("v1", "ConfigMap", key.named("pgbackrest-config"), &labels);
     let keys = ["config-hash", "pgbackrest-server.conf", "pgbackrest_instance.conf", "pgbackrest_repo.conf"];
@@ -159,6 +161,7 @@ pub(super) fn job(key: &Key, spec: &Value, repo: &str, options: &[String], backu
             },
         },
     });
+    restrict(&mut job);
     if backup.is_some() {
         job["metadata"]["finalizers"] = json!([KEEP_JOB]);
     }
