@@ -51,7 +51,7 @@ async fn look(
             name: Some(service.to_owned()),
         };
         let mismatches = mismatched(&subject, &answer, found);
-        return Err(Failure { mismatches, ..failure("answered another body".to_owned()) }.into());
+        return Err(Failure { mismatches, ..failure(format!("answered {answer}")) }.into());
     }
     Ok(json!({"status": status, "body": answer}))
 }
