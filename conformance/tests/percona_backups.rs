@@ -6,12 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use conformance::percona::Kind;
-use conformance::s3::{self, Client, Endpoint};
+use conformance::s3::{Client, Endpoint};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
-use support::Lab;
+use support::{BUCKET, Lab};
 
 /// Bounds every wait. What takes longest is the two times ten seconds after which a stanza is tried again.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -19,7 +19,6 @@ const CLUSTER: &str = "demo-postgres";
 
 struct Fixture {
     lab: Lab,
-    storage: s3::Server,
     bucket: Client,
     client: kube::Client,
 }
@@ -33,11 +32,9 @@ impl Fixture {
             lab.end().await;
             return None;
         }
-        let storage = s3::Server::start(s3::Options::default()).await.unwrap();
-        storage.create_bucket("backups").await.unwrap();
-        let bucket = Client::new(storage.endpoint()).unwrap();
+        let bucket = Client::new(lab.storage.endpoint()).unwrap();
         let client = kube::Client::try_from(lab.plane.config()).unwrap();
-        let fixture = Self { lab, storage, bucket, client };
+        let fixture = Self { lab, bucket, client };
         let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "a" } });
         let namespaces: Api<DynamicObject> = Api::all_with(
             fixture.client.clone(),
@@ -72,11 +69,11 @@ impl Fixture {
 
     fn wrong_credentials(&self) -> Value {
         let secret_key = "a-secret-key-that-is-wrong".to_owned();
-        self.credentials(&Endpoint { secret_key, ..self.storage.endpoint().clone() })
+        self.credentials(&Endpoint { secret_key, ..self.lab.storage.endpoint().clone() })
     }
 
     fn cluster(&self) -> Value {
-        let Endpoint { endpoint, region, .. } = self.storage.endpoint();
+        let Endpoint { endpoint, region, .. } = self.lab.storage.endpoint();
         json!({
             "apiVersion": "pgv2.percona.com/v2", "kind": "PerconaPGCluster", "metadata": { "name": CLUSTER },
             "spec": {
@@ -92,7 +89,7 @@ impl Fixture {
                         "repo1-path": "/pgbackrest/a/demo-postgres/repo1", "repo1-s3-uri-style": "path",
                         "repo1-storage-ca-file": "/etc/pgbackrest/conf.d/ca.crt", "start-fast": "y",
                     },
-                    "repos": [{ "name": "repo1", "s3": { "bucket": "backups", "endpoint": endpoint, "region": region } }],
+                    "repos": [{ "name": "repo1", "s3": { "bucket": BUCKET, "endpoint": endpoint, "region": region } }],
                 } },
             },
         })
@@ -140,12 +137,12 @@ fn condition<'a>(object: &'a DynamicObject, kind: &str) -> &'a Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_with_backups_is_backed_up_and_deleted_with_its_backups() {
     let Some(fixture) = Fixture::new().await else { return };
-    fixture.create(Kind::SECRET, fixture.credentials(fixture.storage.endpoint())).await;
+    fixture.create(Kind::SECRET, fixture.credentials(fixture.lab.storage.endpoint())).await;
     fixture.create(Kind::CLUSTER, fixture.cluster()).await;
     let first = fixture.first_backup().await;
     let status = &first.data["status"];
     assert_eq!(status["backupType"], "full");
-    assert_eq!(status["destination"], "s3://backups/pgbackrest/a/demo-postgres/repo1");
+    assert_eq!(status["destination"], "s3://pgbackups/pgbackrest/a/demo-postgres/repo1");
     let cluster = fixture
         .until(Kind::CLUSTER, CLUSTER, "ReadyForBackup", |cluster| {
             condition(cluster, "ReadyForBackup")["status"] == "True"
@@ -156,7 +153,7 @@ async fn a_cluster_with_backups_is_backed_up_and_deleted_with_its_backups() {
 
     let label = status["backupName"].as_str().unwrap();
     let prefix = format!("pgbackrest/a/demo-postgres/repo1/backup/db/{label}/");
-    assert!(!fixture.bucket.list("backups", &prefix).await.unwrap().is_empty());
+    assert!(!fixture.bucket.list(BUCKET, &prefix).await.unwrap().is_empty());
 
     let manual = json!({
         "apiVersion": "pgv2.percona.com/v2", "kind": "PerconaPGBackup", "metadata": { "name": "mine" },
@@ -176,7 +173,7 @@ async fn a_cluster_with_backups_is_backed_up_and_deleted_with_its_backups() {
     fixture.patch(Kind::CLUSTER, CLUSTER, finalizers).await;
     fixture.api(Kind::CLUSTER).delete(CLUSTER, &DeleteParams::background()).await.unwrap();
     fixture.gone(Kind::CLUSTER, CLUSTER).await;
-    assert_eq!(fixture.bucket.list("backups", "").await.unwrap(), []);
+    assert_eq!(fixture.bucket.list(BUCKET, "").await.unwrap(), []);
     fixture.gone(Kind::BACKUP, "mine").await;
     fixture.gone(Kind::INNER, CLUSTER).await;
     fixture.end().await;
@@ -201,7 +198,7 @@ async fn wrong_credentials_leave_the_database_ready_and_say_why_there_is_no_stan
     assert_eq!(events[0].data["involvedObject"]["kind"], "PostgresCluster");
     assert!(!message.contains("a-secret-key-that-is-wrong"));
 
-    let right = fixture.credentials(fixture.storage.endpoint());
+    let right = fixture.credentials(fixture.lab.storage.endpoint());
     fixture.patch(Kind::SECRET, "s3-creds", json!({ "stringData": right["stringData"] })).await;
     fixture.first_backup().await;
     fixture.end().await;
@@ -235,7 +232,7 @@ async fn a_missing_credentials_secret_holds_the_database() {
     assert_eq!(cluster.data["status"]["state"], "initializing");
     fixture.api(Kind::SECRET).get("demo-postgres-pguser-dittofs").await.unwrap();
 
-    fixture.create(Kind::SECRET, fixture.credentials(fixture.storage.endpoint())).await;
+    fixture.create(Kind::SECRET, fixture.credentials(fixture.lab.storage.endpoint())).await;
     fixture.first_backup().await;
     fixture.end().await;
 }
@@ -244,7 +241,7 @@ async fn a_missing_credentials_secret_holds_the_database() {
 #[tokio::test(flavor = "multi_thread")]
 async fn backups_are_not_removed_without_leave() {
     let Some(fixture) = Fixture::new().await else { return };
-    fixture.create(Kind::SECRET, fixture.credentials(fixture.storage.endpoint())).await;
+    fixture.create(Kind::SECRET, fixture.credentials(fixture.lab.storage.endpoint())).await;
     fixture.create(Kind::CLUSTER, fixture.cluster()).await;
     fixture.first_backup().await;
     fixture.patch(Kind::CLUSTER, CLUSTER, json!({ "spec": { "backups": { "enabled": false } } })).await;

@@ -65,14 +65,12 @@ pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
     let _ = nix::unistd::setsid();
     // Whoever may have installed a provider before us has installed the same one.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let outcome = tokio::runtime::Runtime::new()
-        .context("starting the runtime")
-        .and_then(|runtime| {
-            let outcome = runtime.block_on(supervise(charge));
-            // The thread that reads standard input cannot be stopped, and an orderly end would wait for it.
-            runtime.shutdown_background();
-            outcome
-        });
+    let outcome = tokio::runtime::Runtime::new().context("starting the runtime").and_then(|runtime| {
+        let outcome = runtime.block_on(supervise(charge));
+        // The thread that reads standard input cannot be stopped, and an orderly end would wait for it.
+        runtime.shutdown_background();
+        outcome
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

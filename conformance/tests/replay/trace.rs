@@ -38,6 +38,9 @@ static ALWAYS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"(demo-postgres-pgbouncer)-[a-z0-9]{5,10}-[a-z0-9]{5}\b", "$1-<id>"),
         (r"(demo-postgres-backup)-[a-z0-9]{4}-[a-z0-9]{5}\b", "$1-<id>-<id>"),
         (r"(demo-postgres-backup)-[a-z0-9]{4}\b", "$1-<id>"),
+        (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<uid>"),
+        // Where the bucket is.
+        (r#""endpoint":"[^"]*""#, r#""endpoint":"<endpoint>""#),
         // pgBackRest's name of a full backup.
         (r"\b\d{8}-\d{6}F\b", "<backup>"),
     ]

@@ -10,7 +10,11 @@ use conformance::percona::backup::Program;
 use conformance::percona::{CrashScope, Double, Options};
 use conformance::postgres::{Addresses, Installation};
 use conformance::process::{Run, Spawner};
+use conformance::s3;
 use conformance::tools::{self, Cache, Display, Needs, Toolbox, Workshop};
+
+/// The bucket for the backups of all clusters.
+pub const BUCKET: &str = "pgbackups";
 
 /// Everything that a test of the double needs. [`Lab::end`] must be called: it also looks whether anything is left.
 pub struct Lab {
@@ -18,6 +22,8 @@ pub struct Lab {
     pub double: Double,
     pub hosts: Hosts,
     pub spawner: Spawner,
+    /// An object storage, with [`BUCKET`] in it.
+    pub storage: s3::Server,
     run: Arc<Run>,
     without_backups: Option<String>,
     _base: tempfile::TempDir,
@@ -123,8 +129,10 @@ impl Lab {
         .await
         .unwrap();
         let without_backups = bench.toolbox.pgbackrest.as_ref().err().cloned();
+        let storage = s3::Server::start(s3::Options::default()).await.unwrap();
+        storage.create_bucket(BUCKET).await.unwrap();
         let (spawner, run) = (bench.spawner.clone(), Arc::clone(&bench.run));
-        Self { plane, double, hosts, spawner, run, without_backups, _base: bench.base }
+        Self { plane, double, hosts, spawner, storage, run, without_backups, _base: bench.base }
     }
 
     /// Why there are no backups here; `None` when there are.

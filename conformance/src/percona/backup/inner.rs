@@ -232,21 +232,18 @@ impl Backups {
 
     /// Removes what belongs to backups; manual Jobs, `PerconaPGBackup`s and the bucket stay.
     async fn remove(&mut self) -> anyhow::Result<()> {
-        if self.repo_host().await?.is_none() {
+        let (namespace, last) = (&self.key.namespace, self.key.named("pgbackrest-config"));
+        if self.context.get(Kind::CONFIG_MAP, namespace, &last).await?.is_none() {
             return Ok(());
         }
+        self.context.delete(Kind::STATEFUL_SET, namespace, &self.key.named("repo-host")).await?;
         for job in self.jobs(REPLICA_CREATE).await? {
-            self.context.delete(Kind::JOB, &self.key.namespace, &job.name_any()).await?;
+            self.context.delete(Kind::JOB, namespace, &job.name_any()).await?;
         }
-        for (kind, suffix) in [
-            (Kind::CONFIG_MAP, "pgbackrest-config"),
-            (Kind::ROLE_BINDING, "pgbackrest"),
-            (Kind::ROLE, "pgbackrest"),
-            (Kind::SERVICE_ACCOUNT, "pgbackrest"),
-            (Kind::STATEFUL_SET, "repo-host"),
-        ] {
-            self.context.delete(kind, &self.key.namespace, &self.key.named(suffix)).await?;
+        for kind in [Kind::ROLE_BINDING, Kind::ROLE, Kind::SERVICE_ACCOUNT] {
+            self.context.delete(kind, namespace, &self.key.named("pgbackrest")).await?;
         }
+        self.context.delete(Kind::CONFIG_MAP, namespace, &last).await?;
         (self.configured, self.attempted) = (None, None);
         Ok(())
     }

@@ -332,7 +332,7 @@ async fn pause(driver: &mut Driver) -> anyhow::Result<()> {
 }
 
 /// Waits until the garbage collector has removed what the cluster owned.
-async fn wait_collected(driver: &Driver) -> anyhow::Result<()> {
+pub async fn wait_collected(driver: &Driver) -> anyhow::Result<()> {
     for (kind, name) in [
         ("Deployment", "demo-postgres-pgbouncer"),
         ("Service", "demo-postgres-pods"),
@@ -342,10 +342,10 @@ async fn wait_collected(driver: &Driver) -> anyhow::Result<()> {
     ] {
         driver.wait_gone("collected", kind, name).await?;
     }
-    driver.wait_no_pods("all pods gone").await
+    Ok(())
 }
 
-const LEFT: &[&str] =
+pub const LEFT: &[&str] =
     &["Deployment", "Job", "PerconaPGBackup", "PersistentVolumeClaim", "Pod", "Secret", "Service", "StatefulSet"];
 
 async fn delete_and_recreate(driver: &mut Driver) -> anyhow::Result<()> {
@@ -357,6 +357,7 @@ async fn delete_and_recreate(driver: &mut Driver) -> anyhow::Result<()> {
     driver.wait_gone("PerconaPGCluster gone", "PerconaPGCluster", CLUSTER).await?;
     driver.wait_gone("PostgresCluster gone", "PostgresCluster", CLUSTER).await?;
     wait_collected(driver).await?;
+    driver.wait_no_pods("all pods gone").await?;
     driver.mark("remaining objects", json!({ "objects": driver.objects(LEFT) }));
 
     driver.create(driver.cluster()).await?;
@@ -390,6 +391,7 @@ async fn delete_everything(driver: &mut Driver) -> anyhow::Result<()> {
     driver.wait_gone("PerconaPGCluster gone", "PerconaPGCluster", CLUSTER).await?;
     driver.wait_gone("PostgresCluster gone", "PostgresCluster", CLUSTER).await?;
     wait_collected(driver).await?;
+    driver.wait_no_pods("all pods gone").await?;
     driver.mark("remaining objects", json!({ "objects": driver.objects(LEFT) }));
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The cases: how each trace is driven, and what of it must be the same.
 
+mod backups;
 mod life;
 mod secrets;
 
@@ -35,7 +36,13 @@ use run;
 pub fn all() -> Vec<Case> {
     let mut cases = life::cases();
     cases.extend(secrets::cases());
+    cases.extend(backups::cases());
     cases
+}
+
+/// Whether a case cannot be driven without pgBackRest.
+pub fn needs_backups(case: &Case) -> bool {
+    backups::cases().iter().any(|other| other.name == case.name)
 }
 
 const META: &[&str] = &["labels", "ownerReferences"];
