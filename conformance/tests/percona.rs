@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::support::Lab;
 
 /// Bounds every wait; only a defect lets one reach it.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 const SECRET: &str = "demo-pguser-app";
 
 /// A namespace of a test on the shared control plane.

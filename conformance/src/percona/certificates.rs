@@ -60,7 +60,7 @@ impl<'a> Issuer<'a> {
         let authority = Authority::create(AUTHORITY)?;
         let key = authority.key();
         let pair = [("root.crt", authority.certificate().as_bytes()), ("root.key", key.as_bytes())];
-        let mut object = secret(plan.key, &name, Map::new(), &pair);
+        let mut object = secret(plan.key, &name, &Map::new(), &pair);
         object["metadata"]["ownerReferences"] = json!([owner(inner, false)]);
         context.apply(&object).await?;
         Ok(Self { context, plan, authority })
@@ -70,7 +70,7 @@ impl<'a> Issuer<'a> {
     async fn secret(
         &self,
         name: &str,
-        labels: Map<String, Value>,
+        labels: &Map<String, Value>,
         authority_key: &str,
         issue: impl FnOnce() -> Result<Vec<(&'static str, String)>, PkiError>,
     ) -> Result<(), CertificateError> {
@@ -96,7 +96,7 @@ impl<'a> Issuer<'a> {
     pub async fn replication(&self) -> Result<(), CertificateError> {
         let name = self.plan.key.named("replication-cert");
         let labels = self.plan.key.labels([("cluster-certificate", "replication-client-tls")]);
-        self.secret(&name, labels, "ca.crt", || Ok(self.pair(self.authority.client("_crunchyrepl", None)?))).await
+        self.secret(&name, &labels, "ca.crt", || Ok(self.pair(self.authority.client("_crunchyrepl", None)?))).await
     }
 
     /// Secret `C-cluster-cert`: what PostgreSQL shows.
@@ -106,14 +106,14 @@ impl<'a> Issuer<'a> {
         let labels = self.plan.key.labels([("cluster-certificate", "postgres-tls")]);
         let names = ["primary", "replicas", "pgbouncer"].into_iter().flat_map(|service| names(self.plan.key, service));
         let make = || Ok(self.pair(self.authority.server(names)?));
-        self.secret(&self.plan.key.named("cluster-cert"), labels, "ca.crt", make).await
+        self.secret(&self.plan.key.named("cluster-cert"), &labels, "ca.crt", make).await
     }
 
     /// Secret `I-certs` of an instance.
     pub async fn instance(&self, replica: &Replica) -> Result<(), CertificateError> {
         let labels = self.plan.instance_labels(replica, []);
         let name = format!("{}-certs", replica.name);
-        self.secret(&name, labels, "patroni.ca-roots", || {
+        self.secret(&name, &labels, "patroni.ca-roots", || {
             let dns = self.authority.server([format!("{}-0.{}", replica.name, self.plan.key.named("pods"))])?;
             let combined = format!("{}{}", dns.key, dns.certificate);
             Ok(vec![
@@ -147,7 +147,7 @@ impl<'a> Issuer<'a> {
                 ("pgbackrest.ca-roots", self.root()),
             ])
         };
-        self.secret(&key.named("pgbackrest"), labels, "pgbackrest.ca-roots", make).await
+        self.secret(&key.named("pgbackrest"), &labels, "pgbackrest.ca-roots", make).await
     }
 
     /// Secret `C-pgbouncer`.
@@ -167,7 +167,7 @@ impl<'a> Issuer<'a> {
             ])
         };
         let labels = pgbouncer_labels(self.plan.key);
-        self.secret(&self.plan.key.named("pgbouncer"), labels, "pgbouncer-frontend.ca-roots", make).await
+        self.secret(&self.plan.key.named("pgbouncer"), &labels, "pgbouncer-frontend.ca-roots", make).await
     }
 }
 

@@ -11,6 +11,7 @@ use super::backup::{self, objects::has_repositories};
 use super::certificates::Issuer;
 use super::cluster::{Cluster, Next, deleting, label, now};
 use super::context::Kind;
+use super::inner_status::{Done, matches_template};
 use super::names::{CRUNCHY, INNER, INNER_FINALIZER, owner};
 use super::objects::{Plan, Replica};
 use super::status::observe;
@@ -91,9 +92,9 @@ impl Cluster {
         issuer.pgbouncer().await?;
         self.apply(&deployment).await?;
 
-        let revisions = self.sql(&inner, &users).await?;
-        let backups = self.backups.inner(&inner, revisions.is_some()).await?;
-        let status = self.inner_status(&inner, revisions.as_ref(), &backups).await?;
+        let done = self.sql(&inner, &users).await?;
+        let backups = self.backups.inner(&inner, done.is_some()).await?;
+        let status = self.inner_status(&inner, done.as_ref(), &backups).await?;
         if status != inner.data["status"] {
             self.context.status(Kind::INNER, &self.key, &name, &status, INNER).await?;
         }
@@ -162,11 +163,7 @@ impl Cluster {
     }
 
     /// Databases, roles and passwords, when there is a primary and something about them has changed.
-    async fn sql(
-        &self,
-        inner: &DynamicObject,
-        users: &[(User, String)],
-    ) -> anyhow::Result<Option<(String, String, Option<String>)>> {
+    async fn sql(&self, inner: &DynamicObject, users: &[(User, String)]) -> anyhow::Result<Option<Done>> {
         let Some(server) = self.context.registry.get(&self.key).and_then(|instance| instance.server()) else {
             return Ok(None);
         };
@@ -182,14 +179,27 @@ impl Cluster {
         if status["databaseRevision"] != databases || status["usersRevision"] != roles {
             users::apply(&server, users).await?;
         }
-        let system = match status["patroni"]["systemIdentifier"].as_str() {
-            Some(known) => Some(known.to_owned()),
-            None => {
-                let postgres = server.superuser("postgres").await?;
-                postgres.value("select system_identifier from pg_control_system()").await?
+        let mut system = status["patroni"]["systemIdentifier"].as_str().map(str::to_owned);
+        if system.is_none() {
+            system = server.system_identifier().await?;
+        }
+        Ok(Some(Done { databases, users: roles, system }))
+    }
+
+    /// Deletes PostgreSQL pods that do not match their template any more; their StatefulSets do not do that by themselves.
+    async fn roll_out(&self) -> anyhow::Result<()> {
+        let stateful = self.labelled(Kind::STATEFUL_SET, &format!(",{CRUNCHY}data=postgres")).await?;
+        // A StatefulSet whose controller has not looked yet does not know what it wants.
+        let current =
+            |each: &&DynamicObject| each.data["status"]["observedGeneration"].as_i64() == each.metadata.generation;
+        let looked: Vec<DynamicObject> = stateful.iter().filter(current).cloned().collect();
+        for pod in self.postgres_pods().await? {
+            let known = looked.iter().any(|each| each.name_any() == label(&pod, "instance"));
+            if known && !matches_template(&pod, &looked) && !deleting(&pod) {
+                self.context.delete(Kind::POD, &self.key.namespace, &pod.name_any()).await?;
             }
-        };
-        Ok(Some((databases, roles, system)))
+        }
+        Ok(())
     }
 
     /// The inner object goes: its instances are stopped first, Patroni's Endpoints removed, then nothing holds it.

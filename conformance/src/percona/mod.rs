@@ -16,7 +16,7 @@ mod double;
 mod events;
 mod faults;
 mod inner;
-mod inner_parts;
+mod inner_status;
 mod names;
 mod objects;
 mod outer;
@@ -25,6 +25,7 @@ mod pods;
 mod registry;
 pub mod secret;
 mod status;
+mod user_secrets;
 mod users;
 
 pub use context::{Context, Kind, ignore_absent};

@@ -85,7 +85,7 @@ impl Plan<'_> {
         objects
     }
 
-    /// ServiceAccount, Role and RoleBinding `C-<suffix>`.
+    /// `ServiceAccount`, `Role` and `RoleBinding` `C-<suffix>`.
     pub fn account(&self, suffix: &str, labels: &Map<String, Value>) -> [Value; 3] {
         const RBAC: &str = "rbac.authorization.k8s.io/v1";
         let name = self.key.named(suffix);
@@ -285,7 +285,7 @@ pub fn claim(instance: &str) -> String {
 }
 
 /// A Secret without an owner: it outlives the cluster.
-pub fn secret(key: &Key, name: &str, labels: Map<String, Value>, data: &[(&str, &[u8])]) -> Value {
+pub fn secret(key: &Key, name: &str, labels: &Map<String, Value>, data: &[(&str, &[u8])]) -> Value {
     use base64::Engine as _;
     let encode = |value: &[u8]| base64::engine::general_purpose::STANDARD.encode(value);
     let data: Map<String, Value> =

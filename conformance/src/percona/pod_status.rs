@@ -25,29 +25,29 @@ pub enum Stage {
 }
 
 /// The whole status of a pod with this spec.
-pub fn pod_status(spec: &Value, stage: &Stage, address: Option<&str>) -> Value {
+pub fn pod_status(spec: &Value, stage: Stage, address: Option<&str>) -> Value {
     let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let (phase, ready) = match stage {
         Stage::Waiting => ("Pending", false),
-        Stage::Running { ready, .. } => ("Running", *ready),
+        Stage::Running { ready, .. } => ("Running", ready),
         Stage::Terminated { succeeded: true } => ("Succeeded", false),
         Stage::Terminated { succeeded: false } => ("Failed", false),
     };
     let container = |container: &Value, init: bool| {
-        let state = match stage {
+        let now_in = match stage {
             Stage::Waiting => {
                 json!({ "waiting": { "reason": "PodInitializing" }, "running": null, "terminated": null })
             }
             Stage::Running { .. } if init => terminated(&now, true),
             Stage::Running { .. } => json!({ "running": { "startedAt": now }, "waiting": null, "terminated": null }),
-            Stage::Terminated { succeeded } => terminated(&now, *succeeded || init),
+            Stage::Terminated { succeeded } => terminated(&now, succeeded || init),
         };
-        let restarts = if let Stage::Running { restarts, .. } = stage { *restarts } else { 0 };
+        let restarts = if let Stage::Running { restarts, .. } = stage { restarts } else { 0 };
         json!({
             "name": container["name"], "image": container["image"], "imageID": container["image"],
             // The containers that stand beside the first one have no readiness of their own.
-            "ready": if init { *stage != Stage::Waiting } else { ready },
-            "restartCount": if init { 0 } else { restarts }, "state": state,
+            "ready": if init { stage != Stage::Waiting } else { ready },
+            "restartCount": if init { 0 } else { restarts }, "state": now_in,
         })
     };
     let list = |field: &str, init: bool| -> Vec<Value> {
@@ -59,7 +59,7 @@ pub fn pod_status(spec: &Value, stage: &Stage, address: Option<&str>) -> Value {
         "startTime": now,
         "conditions": [
             condition("PodScheduled", true),
-            condition("Initialized", *stage != Stage::Waiting),
+            condition("Initialized", stage != Stage::Waiting),
             condition("ContainersReady", ready),
             condition("Ready", ready),
         ],
@@ -97,7 +97,7 @@ mod tests {
     fn the_stages_are_a_kubelet_s(#[case] stage: Stage, #[case] phase: &str, #[case] state: &str, #[case] ready: &str) {
         let spec =
             json!({ "containers": [{ "name": "database", "image": "i" }], "initContainers": [{ "name": "init" }] });
-        let status = pod_status(&spec, &stage, Some("10.128.0.1"));
+        let status = pod_status(&spec, stage, Some("10.128.0.1"));
         assert_eq!(status["phase"], phase);
         assert!(status["containerStatuses"][0]["state"][state].is_object());
         assert_eq!(status["conditions"][3]["status"], ready);

@@ -37,8 +37,11 @@ const PATRONI_MANAGER: &str = "patroni";
 /// The pods that are running, by uid.
 #[derive(Default)]
 pub struct Kubelet {
-    pods: Mutex<BTreeMap<String, (watch::Sender<DynamicObject>, JoinHandle<()>)>>,
+    pods: Mutex<BTreeMap<String, Running>>,
 }
+
+/// A pod's task, and what tells it about changes of the pod.
+type Running = (watch::Sender<DynamicObject>, JoinHandle<()>);
 
 impl Kubelet {
     /// Takes note of a pod that exists.
@@ -81,7 +84,9 @@ impl Kubelet {
     /// Ends every task; what they run is ended by whoever owns it.
     pub(super) fn abort(&self) {
         let pods = std::mem::take(&mut *self.pods.lock().unwrap_or_else(PoisonError::into_inner));
-        pods.into_values().for_each(|(_, task)| task.abort());
+        for (_, task) in pods.into_values() {
+            task.abort();
+        }
     }
 }
 
@@ -115,7 +120,7 @@ impl Runner {
                 } else if is_job {
                     self.job().await
                 } else {
-                    self.report(&Stage::Running { ready: true, restarts: 0 }).await?;
+                    self.report(Stage::Running { ready: true, restarts: 0 }).await?;
                     std::future::pending().await
                 }
             };
@@ -136,7 +141,7 @@ impl Runner {
         Deletion(self.changes.clone())
     }
 
-    async fn report(&self, stage: &Stage) -> kube::Result<()> {
+    async fn report(&self, stage: Stage) -> kube::Result<()> {
         let api = self.context.api(Kind::POD, &self.key.namespace);
         let address = self.context.registry.get(&self.key).map(|instance| pod_address(&instance));
         let status = json!({ "status": pod_status(&self.pod.data["spec"], stage, address.as_deref()) });
@@ -150,7 +155,7 @@ impl Runner {
             if self.context.get(Kind::SECRET, &self.key.namespace, &name).await?.is_some() {
                 continue;
             }
-            self.report(&Stage::Waiting).await?;
+            self.report(Stage::Waiting).await?;
             let message = format!("MountVolume.SetUp failed for volume \"{volume}\" : secret \"{name}\" not found");
             self.context.event_from(KUBELET, &self.pod, "Warning", "FailedMount", &message).await?;
             let api = self.context.api(Kind::SECRET, &self.key.namespace);
@@ -163,16 +168,16 @@ impl Runner {
 
     /// PostgreSQL under Patroni. Ends only with an error: a deletion interrupts it.
     async fn instance(&self) -> anyhow::Result<()> {
-        self.report(&Stage::Waiting).await?;
+        self.report(Stage::Waiting).await?;
         let instance = self.context.registry.instance(&self.key, &self.context.directory)?;
         if instance.server().is_some() {
             // One server stands for the cluster: further replicas are a status only.
-            self.report(&Stage::Running { ready: true, restarts: 0 }).await?;
+            self.report(Stage::Running { ready: true, restarts: 0 }).await?;
             return std::future::pending().await;
         }
         let options = self.server(&instance).await?;
         for restarts in 0.. {
-            self.report(&Stage::Running { ready: false, restarts }).await?;
+            self.report(Stage::Running { ready: false, restarts }).await?;
             self.patroni("uninitialized", None).await?;
             match options.start().await {
                 Ok(server) => {
@@ -180,7 +185,7 @@ impl Runner {
                     let server = Arc::new(server);
                     instance.set_server(Some(Arc::clone(&server)));
                     self.lead(&instance, &server).await?;
-                    self.report(&Stage::Running { ready: true, restarts }).await?;
+                    self.report(Stage::Running { ready: true, restarts }).await?;
                     let status = exit.wait().await;
                     tracing::info!(cluster = %self.key, %status, "PostgreSQL ended, starting it again");
                     instance.set_server(None);
@@ -229,8 +234,7 @@ impl Runner {
 
     /// What Patroni writes when its PostgreSQL has become the leader: two Endpoints, the pod's annotation and its label.
     async fn lead(&self, instance: &Instance, server: &Server) -> anyhow::Result<()> {
-        let postgres = server.superuser("postgres").await?;
-        let system = postgres.value("select system_identifier from pg_control_system()").await?;
+        let system = server.system_identifier().await?;
         let port = instance.address.port();
         let configuration = json!({ "config": "double", "initialize": system });
         self.patroni_endpoints("ha-config", port, &configuration, None).await?;
@@ -281,7 +285,7 @@ impl Runner {
     }
 
     async fn remove(&self) -> anyhow::Result<()> {
-        self.report(&Stage::Terminated { succeeded: false }).await?;
+        self.report(Stage::Terminated { succeeded: false }).await?;
         let params = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
         ignore_absent(self.context.api(Kind::POD, &self.key.namespace).delete(&self.pod.name_any(), &params).await)?;
         Ok(())
@@ -289,12 +293,12 @@ impl Runner {
 
     /// A backup Job.
     async fn job(&self) -> anyhow::Result<()> {
-        self.report(&Stage::Running { ready: true, restarts: 0 }).await?;
+        self.report(Stage::Running { ready: true, restarts: 0 }).await?;
         let result = backup::run_job(&self.context, &self.key, &self.pod).await;
         if let Err(failure) = &result {
             tracing::info!(cluster = %self.key, pod = self.pod.name_any(), %failure, "a backup failed");
         }
-        self.report(&Stage::Terminated { succeeded: result.is_ok() }).await?;
+        self.report(Stage::Terminated { succeeded: result.is_ok() }).await?;
         Ok(())
     }
 }
@@ -306,7 +310,7 @@ impl Deletion {
     async fn wait(&mut self) {
         // An error means that the kubelet itself is gone; then the pod's task is about to be ended.
         if self.0.wait_for(deleting).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

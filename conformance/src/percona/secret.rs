@@ -142,7 +142,7 @@ pub fn generate(class: PasswordType, rng: &mut impl Rng) -> String {
 
 /// Whether a SCRAM verifier, as [`complete`] and PostgreSQL write it, is that of this password.
 ///
-/// A verifier of another form belongs to none. SASLprep is left out: it changes no password of Percona's alphabet.
+/// A verifier of another form belongs to none. `SASLprep` is left out: it changes no password of Percona's alphabet.
 pub fn belongs(verifier: &str, password: &[u8]) -> bool {
     let parts = || {
         let (head, keys) = verifier.strip_prefix("SCRAM-SHA-256$")?.split_once('$')?;
@@ -168,7 +168,7 @@ fn hmac(key: &[u8], message: &[&[u8]]) -> [u8; 32] {
         block[..key.len()].copy_from_slice(key);
     }
     let inner = Sha256::new().chain_update(block.map(|byte| byte ^ 0x36));
-    let inner = message.iter().fold(inner, |hash, part| hash.chain_update(part)).finalize();
+    let inner = message.iter().fold(inner, Sha256::chain_update).finalize();
     Sha256::new().chain_update(block.map(|byte| byte ^ 0x5c)).chain_update(inner).finalize().into()
 }
 

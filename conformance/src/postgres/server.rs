@@ -225,6 +225,11 @@ impl Server {
         target.connect(stream, &Trust::Any).await
     }
 
+    /// The number that `initdb` gave to the data, by which pgBackRest and Patroni know it.
+    pub async fn system_identifier(&self) -> Result<Option<String>, Error> {
+        self.superuser("postgres").await?.value("select system_identifier from pg_control_system()").await
+    }
+
     /// Ends the server: fast, then immediately, then by SIGKILL. Its data stays.
     pub async fn stop(&self) {
         for (signal, limit) in [(Signal::SIGINT, FAST_DEADLINE), (Signal::SIGQUIT, IMMEDIATE_DEADLINE)] {

@@ -109,7 +109,9 @@ impl FromStr for Target {
             .find_map(|pair| pair.strip_prefix("sslmode="))
             .map_or(Ok(SslMode::default()), str::parse)?;
         let dbname = if path.is_empty() { user.clone() } else { decode(path, "database")? };
-        password.iter().for_each(|password| redact::register(password));
+        if let Some(password) = &password {
+            redact::register(password);
+        }
         Ok(Self { host, port, user, password, dbname, sslmode })
     }
 }

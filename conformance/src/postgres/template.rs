@@ -10,7 +10,7 @@ use super::ServerError;
 use crate::process::{Account, Launch, Spawner};
 
 /// How long `initdb` may take. It needs about a second; the rest is for a machine under load.
-const INITDB_DEADLINE: Duration = Duration::from_secs(60);
+const INITDB_DEADLINE: Duration = Duration::from_mins(1);
 
 /// Where PostgreSQL's programs are, and a data directory to copy: copying takes a fifth of the time of `initdb`.
 ///

@@ -58,13 +58,18 @@ pub fn deleted(kind: &'static str, name: &'static str) -> Milestone {
     )
 }
 
-/// A field gets a value; the text of a string, the JSON of everything else.
+/// A field gets a value.
 pub fn becomes(kind: &'static str, field: &'static str, pointer: &'static str, value: &'static str) -> Milestone {
     milestone(format!("{kind} {field}{pointer} becomes {value}"), move |line| {
         let Line::Object { kind: k, fields, .. } = line else { return false };
         let found = fields.get(field).and_then(|whole| whole.pointer(pointer));
-        k == kind && found.is_some_and(|found| found.as_str().map_or(found.to_string() == value, |text| text == value))
+        k == kind && found.is_some_and(|found| text(found) == value)
     })
+}
+
+/// The text of a string, the JSON of everything else.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// The user Secret is written with these words about it.

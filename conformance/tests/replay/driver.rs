@@ -17,7 +17,7 @@ use crate::support::Lab;
 use crate::trace::Trace;
 
 /// Bounds every wait: the slowest thing waited for is a first backup.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 /// How often a login is tried by a probe.
 const PROBE: Duration = Duration::from_millis(25);
 

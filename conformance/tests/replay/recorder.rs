@@ -121,7 +121,7 @@ impl Recorder {
 
     /// What was recorded, and nothing else: the raw lines.
     pub fn text(&self) -> String {
-        self.state().lines.iter().map(|line| format!("{line}\n")).collect()
+        self.state().lines.iter().map(Value::to_string).collect::<Vec<_>>().join("\n")
     }
 
     /// What was recorded.

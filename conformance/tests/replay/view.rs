@@ -105,43 +105,8 @@ pub fn view(kind: &str, object: &DynamicObject, numbers: &mut Numbers) -> Map<St
             let keys: Vec<&String> = data["data"].as_object().into_iter().flat_map(|data| data.keys()).collect();
             set("keys", json!(keys));
         }
-        "Service" => {
-            let spec = &data["spec"];
-            let ports: Vec<Value> = spec["ports"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .map(|port| json!([port["name"], port["port"]]))
-                .collect();
-            set("type", spec["type"].clone());
-            set("headless", json!(spec["clusterIP"] == "None"));
-            set("selector", spec["selector"].clone());
-            set("ports", json!(ports));
-            set("annotations", json!(annotations));
-            set("publishNotReady", spec["publishNotReadyAddresses"].clone());
-        }
-        "Endpoints" => {
-            let ips = |subset: &Value, field: &str| -> Vec<Value> {
-                subset[field].as_array().into_iter().flatten().map(|address| address["ip"].clone()).collect()
-            };
-            let subsets: Vec<Value> = data["subsets"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .map(|subset| {
-                    let ports = subset["ports"].as_array().into_iter().flatten();
-                    let ports: Vec<Value> = ports.map(|port| json!([port["name"], port["port"]])).collect();
-                    json!({
-                        "ips": ips(subset, "addresses"), "notReady": ips(subset, "notReadyAddresses"), "ports": ports,
-                    })
-                })
-                .collect();
-            set("subsets", json!(subsets));
-            set("annotation_keys", json!(annotations.keys().collect::<Vec<_>>()));
-            if let Some(leader) = annotations.get("leader") {
-                set("leader", json!(leader));
-            }
-        }
+        "Service" => service(data, &annotations, &mut set),
+        "Endpoints" => endpoints(data, &annotations, &mut set),
         "PersistentVolumeClaim" => set("phase", data["status"]["phase"].clone()),
         "StatefulSet" | "Deployment" => replicas(&mut set),
         "Job" => {
@@ -158,6 +123,41 @@ pub fn view(kind: &str, object: &DynamicObject, numbers: &mut Numbers) -> Map<St
         _ => {}
     }
     view
+}
+
+fn service(data: &Value, annotations: &BTreeMap<String, String>, set: &mut dyn FnMut(&str, Value)) {
+    let spec = &data["spec"];
+    let ports: Vec<Value> =
+        spec["ports"].as_array().into_iter().flatten().map(|port| json!([port["name"], port["port"]])).collect();
+    set("type", spec["type"].clone());
+    set("headless", json!(spec["clusterIP"] == "None"));
+    set("selector", spec["selector"].clone());
+    set("ports", json!(ports));
+    set("annotations", json!(annotations));
+    set("publishNotReady", spec["publishNotReadyAddresses"].clone());
+}
+
+fn endpoints(data: &Value, annotations: &BTreeMap<String, String>, set: &mut dyn FnMut(&str, Value)) {
+    let ips = |subset: &Value, field: &str| -> Vec<Value> {
+        subset[field].as_array().into_iter().flatten().map(|address| address["ip"].clone()).collect()
+    };
+    let subsets: Vec<Value> = data["subsets"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|subset| {
+            let ports = subset["ports"].as_array().into_iter().flatten();
+            let ports: Vec<Value> = ports.map(|port| json!([port["name"], port["port"]])).collect();
+            json!({
+                "ips": ips(subset, "addresses"), "notReady": ips(subset, "notReadyAddresses"), "ports": ports,
+            })
+        })
+        .collect();
+    set("subsets", json!(subsets));
+    set("annotation_keys", json!(annotations.keys().collect::<Vec<_>>()));
+    if let Some(leader) = annotations.get("leader") {
+        set("leader", json!(leader));
+    }
 }
 
 fn pod(data: &Value, annotations: &BTreeMap<String, String>, set: &mut dyn FnMut(&str, Value)) {

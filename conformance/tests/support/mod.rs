@@ -60,7 +60,7 @@ impl Bench {
         let directory = self.run.directory();
         let tool = self.toolbox.postgresql.as_ref().unwrap();
         let tool = tools::accessible(tool, &directory.join("tools")).unwrap();
-        let template = Cache::default_root().unwrap().join("template").join(tool.version.to_string());
+        let template = Cache::default_root().unwrap().join("template").join(&tool.version);
         Installation::prepare(tool.path, template, directory, &self.spawner).await.unwrap()
     }
 

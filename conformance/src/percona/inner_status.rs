@@ -1,0 +1,118 @@
+//! The status of a `PostgresCluster`: what exists, and what was done in the databases.
+
+use kube::ResourceExt;
+use kube::core::DynamicObject;
+use serde_json::{Value, json};
+
+use super::backup::{Outcome, PAUSED};
+use super::cluster::{Cluster, deleting, is_ready, label, now};
+use super::context::Kind;
+use super::status::{observe, without_nulls};
+
+/// A hash of what PgBouncer has in the databases. The double has no PgBouncer, so it never changes.
+const PGBOUNCER_REVISION: &str = "5b95b9f4c4";
+/// A hash of the exporter's configuration; the double has none.
+const EXPORTER_REVISION: &str = "559c4c97d6";
+
+/// What was done in the databases, and what is known since then.
+pub struct Done {
+    /// A hash of the databases that were made.
+    pub databases: String,
+    /// A hash of the roles and passwords that were set.
+    pub users: String,
+    /// PostgreSQL's own number of this data.
+    pub system: Option<String>,
+}
+
+impl Cluster {
+    /// The whole status that follows the one of `inner`. `done` is absent when there is no primary.
+    pub(super) async fn inner_status(
+        &self,
+        inner: &DynamicObject,
+        done: Option<&Done>,
+        backups: &Outcome,
+    ) -> anyhow::Result<Value> {
+        let pods = self.postgres_pods().await?;
+        let stateful = self.labelled(Kind::STATEFUL_SET, "").await?;
+        let deployment = self.context.get(Kind::DEPLOYMENT, &self.key.namespace, &self.key.named("pgbouncer")).await?;
+        let workload = deployment.map_or(Value::Null, |mut deployment| deployment.data["status"].take());
+        let previous = &inner.data["status"];
+        let kept = |field: &str, now: Option<Value>| now.unwrap_or_else(|| previous[field].clone());
+
+        let mut bouncer = without_nulls(json!({
+            "readyReplicas": workload["readyReplicas"], "replicas": workload["replicas"],
+            "postgresRevision": previous["proxy"]["pgBouncer"]["postgresRevision"],
+        }));
+        if done.is_some() {
+            bouncer.insert("postgresRevision".to_owned(), json!(PGBOUNCER_REVISION));
+        }
+        // The instance that is started first after a pause; remembered until it runs.
+        let starting = inner.data["spec"]["shutdown"] == true
+            || (!previous["startupInstance"].is_null() && !pods.iter().any(|pod| is_ready(pod) && !deleting(pod)));
+        let startup = stateful.iter().find(|each| label(each, "data") == "postgres").filter(|_| starting);
+        let conditions = conditions(inner, &workload, backups);
+        Ok(json!(without_nulls(json!({
+            "conditions": if conditions.is_empty() { Value::Null } else { json!(conditions) },
+            "databaseRevision": kept("databaseRevision", done.map(|done| json!(done.databases))),
+            "instances": instances(inner, &pods, &stateful),
+            "monitoring": kept("monitoring", done.map(|_| json!({ "exporterConfiguration": EXPORTER_REVISION }))),
+            "observedGeneration": inner.metadata.generation,
+            "patroni": kept(
+                "patroni",
+                done.and_then(|done| done.system.as_ref()).map(|system| json!({ "systemIdentifier": system })),
+            ),
+            "pgbackrest": backups.pgbackrest,
+            "proxy": if bouncer.is_empty() { Value::Null } else { json!({ "pgBouncer": bouncer }) },
+            "startupInstance": startup.map(ResourceExt::name_any),
+            "startupInstanceSet": startup.map(|each| label(each, "instance-set")),
+            "usersRevision": kept("usersRevision", done.map(|done| json!(done.users))),
+        }))))
+    }
+}
+
+/// Pods by instance set: how many there are, are ready, and match their template. A count of zero is left out.
+fn instances(inner: &DynamicObject, pods: &[DynamicObject], stateful: &[DynamicObject]) -> Vec<Value> {
+    let nonzero = |count: usize| if count == 0 { Value::Null } else { json!(count) };
+    let sets = inner.data["spec"]["instances"].as_array().into_iter().flatten();
+    sets.map(|set| {
+        let mine: Vec<_> = pods.iter().filter(|pod| label(pod, "instance-set") == set["name"]).collect();
+        json!(without_nulls(json!({
+            "name": set["name"],
+            "readyReplicas": nonzero(mine.iter().filter(|pod| is_ready(pod)).count()),
+            "replicas": nonzero(mine.len()),
+            "updatedReplicas": nonzero(mine.iter().filter(|pod| matches_template(pod, stateful)).count()),
+        })))
+    })
+    .collect()
+}
+
+/// Whether a pod is of the revision that its StatefulSet wants.
+pub(super) fn matches_template(pod: &DynamicObject, stateful: &[DynamicObject]) -> bool {
+    let owner = stateful.iter().find(|each| each.name_any() == label(pod, "instance"));
+    owner.is_some_and(|owner| {
+        let hash = pod.labels().get("controller-revision-hash");
+        hash.is_some_and(|hash| owner.data["status"]["updateRevision"] == hash.as_str())
+    })
+}
+
+fn conditions(inner: &DynamicObject, workload: &Value, backups: &Outcome) -> Vec<Value> {
+    let generation = inner.metadata.generation.unwrap_or_default();
+    let mut conditions = inner.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    conditions.retain(|condition| condition["type"] != PAUSED[0]);
+    for condition in &backups.conditions {
+        observe(&mut conditions, generation, *condition, &now());
+    }
+    // That of PgBouncer's Deployment, under another name.
+    let mut all = workload["conditions"].as_array().into_iter().flatten();
+    if let Some(available) = all.find(|each| each["type"] == "Available") {
+        let mut condition = json!({ "observedGeneration": generation, "type": "ProxyAvailable" });
+        for field in ["lastTransitionTime", "message", "reason", "status"] {
+            condition[field] = available[field].clone();
+        }
+        match conditions.iter_mut().find(|each| each["type"] == "ProxyAvailable") {
+            Some(known) => *known = condition,
+            None => conditions.push(condition),
+        }
+    }
+    conditions
+}
