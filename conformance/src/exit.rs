@@ -5,8 +5,10 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use serde::{Deserialize, Serialize};
+
 /// Why the program ends as it does. `conformance help exit-codes` prints this list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Exit {
     /// Everything that was asked for was done, and no scenario failed.
     Ok = 0,
@@ -24,13 +26,19 @@ pub enum Exit {
     Skipped = 6,
     /// A report cannot be written.
     Report = 7,
+    /// A file in the cache, or a download, is not what its digest says.
+    Digest = 8,
+    /// The disk is full.
+    DiskFull = 9,
+    /// A port that the environment needs is in use.
+    PortInUse = 10,
     /// Interrupted (SIGINT or SIGTERM).
     Interrupted = 130,
 }
 
 impl Exit {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Ok,
         Self::Failed,
         Self::Usage,
@@ -39,6 +47,9 @@ impl Exit {
         Self::MissingTool,
         Self::Skipped,
         Self::Report,
+        Self::Digest,
+        Self::DiskFull,
+        Self::PortInUse,
         Self::Interrupted,
     ];
 
@@ -53,6 +64,9 @@ impl Exit {
             Self::MissingTool => "a program that is needed cannot be found, fetched or built",
             Self::Skipped => "with --no-skips: a scenario was skipped that is not in the list of allowed skips",
             Self::Report => "a report cannot be written",
+            Self::Digest => "a file in the cache, or a download, is not what its digest says",
+            Self::DiskFull => "the disk is full",
+            Self::PortInUse => "a port that the environment needs is in use",
             Self::Interrupted => "interrupted (SIGINT or SIGTERM)",
         }
     }
@@ -77,6 +91,6 @@ mod tests {
     #[test]
     fn the_list_is_complete_and_in_order() {
         let numbers: Vec<u8> = Exit::ALL.into_iter().map(|exit| exit as u8).collect();
-        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 130]);
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 130]);
     }
 }

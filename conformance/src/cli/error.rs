@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::embedded::StartError;
 use crate::environment::EnvironmentError;
 use crate::exit::Exit;
 use crate::redact::redact;
@@ -34,11 +35,8 @@ impl CliError {
 
     /// The environment cannot be had.
     pub fn environment(error: &anyhow::Error) -> Self {
-        let tool = error.chain().any(|cause| {
-            cause.downcast_ref::<crate::tools::ToolError>().is_some_and(crate::tools::ToolError::is_unavailable)
-        });
-        let exit = if tool { Exit::MissingTool } else { Exit::Environment };
-        Self::new(exit, format!("the environment cannot be started: {error:#}"))
+        let error = StartError::of(error);
+        Self::new(error.exit, format!("the environment cannot be started: {error}"))
     }
 }
 

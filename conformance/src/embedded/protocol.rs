@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
+use super::failure::StartError;
 use super::settings::Fingerprint;
 use crate::environment::{
     Capabilities, Container, Database, DatabaseRequest, Description, EnvironmentError, Fault, FaultId, LeaseRequest,
@@ -118,10 +119,7 @@ pub(super) enum Announcement {
         socket: PathBuf,
     },
     /// It could not start.
-    Failed {
-        /// Why not.
-        message: String,
-    },
+    Failed(StartError),
 }
 
 /// Writes one line.

@@ -102,9 +102,9 @@ pub(super) async fn start(charge: &Charge, display: &Display) -> anyhow::Result<
         match receive(&mut announcements).await.context("listening to the supervisor")? {
             Some(Announcement::Progress(event)) => display.show(event),
             Some(Announcement::Ready { socket }) => return Ok(Started { socket, child }),
-            Some(Announcement::Failed { message }) => {
+            Some(Announcement::Failed(error)) => {
                 child.wait().await?;
-                bail!("{message}");
+                return Err(error.into());
             }
             None => {
                 let status = child.wait().await?;

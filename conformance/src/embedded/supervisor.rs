@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::capabilities::capabilities;
+use super::failure::StartError;
 use super::protocol::{Announcement, Hello, VERSION};
 use super::serve::Service;
 use super::settings::{Fingerprint, Settings};
@@ -74,9 +75,9 @@ pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let message = crate::redact::redact(&format!("{error:#}"));
-            tracing::error!("{message}");
-            announce(&Announcement::Failed { message });
+            let error = StartError::of(&error);
+            tracing::error!("{error}");
+            announce(&Announcement::Failed(error));
             ExitCode::FAILURE
         }
     }
