@@ -40,10 +40,10 @@ const IDENTIFY: &str = "
 /// Fails with SQLSTATE 42501 where the administrator has revoked it.
 const SYSTEM_IDENTIFIER: &str = "select system_identifier from pg_control_system()";
 
-/// What the workload is connected to: the answer of `/identity`.
+/// What the workload is connected to.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Identity {
+pub(super) struct Connection {
     user: String,
     database: String,
     /// Schema of the migrated table.
@@ -71,7 +71,7 @@ struct Server {
     system_identifier: Option<String>,
 }
 
-impl Identity {
+impl Connection {
     fn new(host: &str, rows: Rows, system_identifier: Option<String>) -> Self {
         let mut row = rows.values.into_iter().next().unwrap_or_default().into_iter();
         let mut column = || row.next().flatten();
@@ -130,14 +130,14 @@ impl Database {
     }
 
     /// Who the database says that we are.
-    pub(super) async fn identity(&self) -> Result<Identity, DatabaseError> {
+    pub(super) async fn identity(&self) -> Result<Connection, DatabaseError> {
         within(async {
             let session = self.session().await?;
             let system_identifier = match session.value(SYSTEM_IDENTIFIER).await {
                 Err(Error::Server { sqlstate, .. }) if sqlstate == "42501" => None,
                 answer => answer?,
             };
-            Ok(Identity::new(&self.target.host, session.query(IDENTIFY).await?, system_identifier))
+            Ok(Connection::new(&self.target.host, session.query(IDENTIFY).await?, system_identifier))
         })
         .await
     }
@@ -183,7 +183,7 @@ mod tests {
             Some("16.15"),
             Some(""),
         ]);
-        let identity = Identity::new("demo-primary.a.svc", rows, Some("77".to_owned()));
+        let identity = Connection::new("demo-primary.a.svc", rows, Some("77".to_owned()));
         insta::assert_json_snapshot!(identity, @r#"
         {
           "user": "dittofs",
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_the_server_does_not_tell_is_left_out() {
-        let identity = Identity::new("h", answer(&[Some("a"), Some("b"), Some("c"), Some("t"), None]), None);
+        let identity = Connection::new("h", answer(&[Some("a"), Some("b"), Some("c"), Some("t"), None]), None);
         assert!(identity.superuser);
         let json = serde_json::to_value(identity).unwrap();
         assert_eq!((json.get("tls"), json.pointer("/server/systemIdentifier")), (None, None));

@@ -7,12 +7,20 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use super::database::{Database, DatabaseError};
+use super::database::{Connection, Database, DatabaseError};
 
 /// `None` when no `DATABASE_URL` was given: the workload is always ready then, and `/identity` says `sqlite`.
 type Shared = Option<Arc<Database>>;
+
+/// The answer of `/identity`.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+enum Identity {
+    Sqlite {},
+    Postgres(Box<Connection>),
+}
 
 pub(super) fn routes(database: Shared) -> Router {
     Router::new()
@@ -29,10 +37,10 @@ async fn ready(State(database): State<Shared>) -> Result<&'static str, DatabaseE
     Ok("ready\n")
 }
 
-async fn identity(State(database): State<Shared>) -> Result<Json<Value>, DatabaseError> {
+async fn identity(State(database): State<Shared>) -> Result<Json<Identity>, DatabaseError> {
     Ok(Json(match database {
-        Some(database) => json!({"type": "postgres", "connection": database.identity().await?}),
-        None => json!({"type": "sqlite"}),
+        Some(database) => Identity::Postgres(Box::new(database.identity().await?)),
+        None => Identity::Sqlite {},
     }))
 }
 
