@@ -164,10 +164,8 @@ fn repository() -> PathBuf {
 /// A copy of the sources in the cache, without the working tree's `target`: it keeps its own, so that only the operator
 /// is compiled again for each defect.
 fn copy_sources() -> Result<PathBuf, Failed> {
-    let base = std::env::var_os("XDG_CACHE_HOME").map_or_else(
-        || std::env::home_dir().unwrap_or_default().join(".cache"),
-        PathBuf::from,
-    );
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .map_or_else(|| std::env::home_dir().unwrap_or_default().join(".cache"), PathBuf::from);
     let copy = base.join("dittofs-conformance/defects");
     let listed = run(Command::new("git").args(["ls-files", "-z"]).current_dir(repository()))?;
     let files = listed.split('\0').filter(|file| !file.is_empty());

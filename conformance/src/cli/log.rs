@@ -10,7 +10,14 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, clap::Args)]
 pub struct LogOptions {
     /// What to log: a level (error, warn, info, debug, trace) or a filter such as `conformance=debug`
-    #[arg(long, global = true, value_name = "FILTER", env = "CONFORMANCE_LOG", hide_env_values = true, default_value = "warn")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        env = "CONFORMANCE_LOG",
+        hide_env_values = true,
+        default_value = "warn"
+    )]
     log: String,
     /// Append the log to this file instead of standard error
     #[arg(long, global = true, value_name = "FILE")]

@@ -81,9 +81,7 @@ impl Server {
     /// Both, to notice that one has ended.
     pub fn components(&self) -> Components {
         let log = |name: &str| self.directory.join(name);
-        Components::default()
-            .with(&self.etcd, log("etcd.log"))
-            .with(&self.apiserver, log("kube-apiserver.log"))
+        Components::default().with(&self.etcd, log("etcd.log")).with(&self.apiserver, log("kube-apiserver.log"))
     }
 
     /// Ends both at once; the data directory is not fit for another start.

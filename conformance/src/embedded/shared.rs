@@ -177,9 +177,7 @@ fn percona_crds(settings: &Settings) -> anyhow::Result<CustomResources> {
     let inner = CustomResources::default()
         .text("our postgresclusters.yaml", include_str!("../../assets/crds/postgresclusters.yaml"));
     match &settings.percona_crds {
-        Some(path) => {
-            inner.path(path).with_context(|| format!("reading Percona's CRDs from {}", path.display()))
-        }
+        Some(path) => inner.path(path).with_context(|| format!("reading Percona's CRDs from {}", path.display())),
         None => Ok(inner
             .text("our perconapgclusters.yaml", include_str!("../../assets/crds/perconapgclusters.yaml"))
             .text("our perconapgbackups.yaml", include_str!("../../assets/crds/perconapgbackups.yaml"))

@@ -152,7 +152,9 @@ impl Stack {
                 if self.with_percona(async |double| double.kill_postgres(namespace, cluster).await).await? {
                     return Ok(());
                 }
-                Err(EnvironmentError::Broken(format!("no PostgreSQL of {namespace}/{cluster} runs that could be killed")))
+                Err(EnvironmentError::Broken(format!(
+                    "no PostgreSQL of {namespace}/{cluster} runs that could be killed"
+                )))
             }
         }
     }
@@ -254,10 +256,12 @@ async fn percona(
         spawner: shared.spawner.clone(),
         directory: directory.to_owned(),
         installation: installation.clone(),
-        pgbackrest: shared.parts.pgbackrest.as_ref().ok().map(|tool| Program {
-            path: tool.path.clone(),
-            environment: tool.env.clone(),
-        }),
+        pgbackrest: shared
+            .parts
+            .pgbackrest
+            .as_ref()
+            .ok()
+            .map(|tool| Program { path: tool.path.clone(), environment: tool.env.clone() }),
         addresses: shared.addresses.clone(),
         crash,
     });

@@ -7,6 +7,7 @@ mod access;
 mod context;
 mod deadline;
 mod difference;
+mod emptying;
 pub mod evidence;
 mod guard;
 mod invariants;

@@ -5,8 +5,10 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
+use tokio::sync::watch;
 
 use super::deadline::Deadline;
+use super::emptying::{Left, empty};
 use super::watch::Backoff;
 
 /// The label that holds the id of the run.
@@ -43,57 +45,48 @@ pub async fn create(client: &Client, scenario: &str, run: &str) -> Result<String
 /// Deletes the namespace and waits until it is gone; the error says what is left in it.
 pub async fn remove(client: &Client, name: &str, deadline: &Deadline) -> Result<(), String> {
     let api: Api<Namespace> = Api::all(client.clone());
-    match api.delete(name, &DeleteParams::background()).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
-        Err(error) => return Err(format!("namespace {name} cannot be deleted: {error}")),
-    }
-    let mut last = None;
-    let gone = async {
-        let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-        let mut events = std::pin::pin!(watcher(api, config).backoff(Backoff::default()));
-        let mut listed = false;
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(watcher::Event::Init) => listed = false,
-                Ok(watcher::Event::InitApply(namespace)) => {
-                    listed = true;
-                    last = Some(namespace);
-                }
-                Ok(watcher::Event::Apply(namespace)) => last = Some(namespace),
-                Ok(watcher::Event::InitDone) if !listed => return,
-                Ok(watcher::Event::Delete(_)) => return,
-                Ok(watcher::Event::InitDone) => {}
-                Err(error) => tracing::debug!("watching namespace {name}: {error}"),
-            }
+    let left = watch::Sender::new(Left::new());
+    let removal = async {
+        match api.delete(name, &DeleteParams::background()).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+            Err(error) => return Err(error),
         }
+        empty(client, name, &left).await?;
+        gone(api.clone(), name).await;
+        Ok(())
     };
-    match deadline.bound(gone).await {
-        Some(()) => Ok(()),
-        None => Err(format!("namespace {name} was not gone within {deadline}: {}", left(last.as_ref()))),
+    match deadline.bound(removal).await {
+        Some(Ok(())) => Ok(()),
+        Some(Err(error)) => Err(format!("namespace {name} cannot be removed: {error}")),
+        None => Err(format!("namespace {name} was not gone within {deadline}: {}", listing(&left.borrow()))),
     }
 }
 
-/// What the namespace controller says is left, in its own words.
-fn left(namespace: Option<&Namespace>) -> String {
-    let conditions = namespace.and_then(|namespace| namespace.status.as_ref()?.conditions.clone()).unwrap_or_default();
-    let remaining: Vec<String> = conditions
-        .into_iter()
-        .filter(|condition| condition.status == "True")
-        .filter_map(|condition| condition.message)
-        .collect();
-    match (remaining.is_empty(), namespace) {
-        (false, _) => remaining.join("; "),
-        (true, Some(namespace)) if namespace.metadata.deletion_timestamp.is_some() => {
-            "it is still being emptied".to_owned()
+async fn gone(api: Api<Namespace>, name: &str) {
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut events = std::pin::pin!(watcher(api, config).backoff(Backoff::default()));
+    let mut exists = false;
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(watcher::Event::Init) => exists = false,
+            Ok(watcher::Event::InitApply(_) | watcher::Event::Apply(_)) => exists = true,
+            Ok(watcher::Event::InitDone) if !exists => return,
+            Ok(watcher::Event::Delete(_)) => return,
+            Ok(watcher::Event::InitDone) => {}
+            Err(error) => tracing::debug!("watching namespace {name}: {error}"),
         }
-        (true, _) => "its deletion has not begun".to_owned(),
     }
+}
+
+fn listing(left: &Left) -> String {
+    let kinds = left.iter().filter(|(_, objects)| !objects.is_empty());
+    let kinds: Vec<String> = kinds.map(|(kind, objects)| format!("{kind} {}", objects.join(", "))).collect();
+    if kinds.is_empty() { "it is empty, and still there".to_owned() } else { format!("left: {}", kinds.join("; ")) }
 }
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::{NamespaceCondition, NamespaceStatus};
     use rstest::rstest;
 
     use super::*;
@@ -107,21 +100,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_told_in_the_controllers_words() {
-        let condition = NamespaceCondition {
-            status: "True".to_owned(),
-            type_: "NamespaceFinalizersRemaining".to_owned(),
-            message: Some(
-                "Some content in the namespace has finalizers remaining: x in 1 resource instances".to_owned(),
-            ),
-            ..NamespaceCondition::default()
-        };
-        let status = NamespaceStatus { conditions: Some(vec![condition]), ..NamespaceStatus::default() };
-        let namespace = Namespace { status: Some(status), ..Namespace::default() };
-        assert_eq!(
-            left(Some(&namespace)),
-            "Some content in the namespace has finalizers remaining: x in 1 resource instances"
-        );
-        assert_eq!(left(None), "its deletion has not begun");
+    fn what_is_left_is_told_by_kind_with_its_finalizers() {
+        let left = Left::from([
+            ("PerconaPGCluster".to_owned(), vec!["demo (finalizers: percona.com/delete-pvc)".to_owned()]),
+            ("Pod".to_owned(), vec![]),
+        ]);
+        assert_eq!(listing(&left), "left: PerconaPGCluster demo (finalizers: percona.com/delete-pvc)");
+        assert_eq!(listing(&Left::new()), "it is empty, and still there");
     }
 }
