@@ -5,17 +5,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use futures::TryStreamExt as _;
-use futures::stream::FuturesUnordered;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::Api;
-use kube::runtime::conditions::is_crd_established;
+use kube::api::{Api, DeleteParams, ListParams};
+use kube::runtime::conditions::{is_crd_established, is_deleted};
 use kube::runtime::wait::await_condition;
 use kube::{Client, ResourceExt as _};
 use sha2::{Digest as _, Sha256};
 
 /// How long the API server may take from accepting a CRD to serving it. Percona's largest takes about two seconds.
 const ESTABLISHED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long the objects of a deleted CRD may take to go.
+const GONE_WITHIN: Duration = Duration::from_secs(30);
 
 /// CRDs as YAML text, never parsed by us: the real ones of Percona are 3.7 MB, and the API server reads YAML itself.
 #[derive(Clone, Debug, Default)]
@@ -66,26 +67,51 @@ impl CustomResources {
         }
     }
 
-    /// Creates all of them and waits until they are served.
+    /// Creates those that are not there, in order, and waits until all are served.
     ///
     /// # Errors
-    /// One of them is refused (also because it exists already), or is not established in time.
+    /// One of them is refused, or is not established in time.
     pub async fn install(&self, client: &Client) -> anyhow::Result<()> {
-        let created: FuturesUnordered<_> = self
-            .documents
-            .iter()
-            .map(async |(origin, document)| {
-                let request = http::Request::post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions")
-                    .header(http::header::CONTENT_TYPE, "application/yaml")
-                    .body(document.clone().into_bytes())?;
-                let created: CustomResourceDefinition =
-                    client.request(request).await.with_context(|| format!("installing a CRD of {origin}"))?;
-                anyhow::Ok(created.name_any())
-            })
-            .collect();
-        let names: Vec<String> = created.try_collect().await?;
+        let mut names = Vec::new();
+        for (origin, document) in &self.documents {
+            let request = http::Request::post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions")
+                .header(http::header::CONTENT_TYPE, "application/yaml")
+                .body(document.clone().into_bytes())?;
+            names.push(match client.request::<CustomResourceDefinition>(request).await {
+                Ok(created) => created.name_any(),
+                Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                    status.details.map(|details| details.name).unwrap_or_default()
+                }
+                Err(error) => return Err(error).with_context(|| format!("installing a CRD of {origin}")),
+            });
+        }
         wait_until_established(client, &names).await
     }
+}
+
+/// Deletes the CRDs of `group` with all their objects, and waits until they are gone.
+///
+/// # Errors
+/// The objects of one of them are not gone in time: somebody's finalizer holds them.
+pub async fn remove(client: &Client, group: &str) -> anyhow::Result<()> {
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for crd in crds.list_metadata(&ListParams::default()).await?.items {
+        let name = crd.name_any();
+        if name.split_once('.').is_none_or(|(_, of)| of != group) {
+            continue;
+        }
+        crds.delete(&name, &DeleteParams::default()).await?;
+        let uid = crd.uid().unwrap_or_default();
+        let gone = await_condition(crds.clone(), &name, is_deleted(&uid));
+        match tokio::time::timeout(GONE_WITHIN, gone).await {
+            Ok(outcome) => drop(outcome.with_context(|| format!("watching CRD {name}"))?),
+            Err(_) => bail!(
+                "CRD {name} is not gone after {} s: its objects have finalizers that nobody removes",
+                GONE_WITHIN.as_secs()
+            ),
+        }
+    }
+    Ok(())
 }
 
 /// Waits until the API server serves these CRDs.

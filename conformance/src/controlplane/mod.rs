@@ -19,7 +19,7 @@ mod ready;
 mod server;
 
 pub use components::Components;
-pub use crds::{CustomResources, wait_until_established};
+pub use crds::{CustomResources, remove, wait_until_established};
 pub use kubeconfig::Access;
 pub use plane::{ControlPlane, Options};
 pub use ready::{ready, tail};

@@ -5,15 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, DeleteParams, ListParams};
-use kube::runtime::conditions::is_deleted;
-use kube::runtime::wait::await_condition;
-use kube::{Client, ResourceExt as _};
+use kube::Client;
 use tokio::sync::RwLock;
 
 use super::shared::Shared;
-use crate::controlplane::ControlPlane;
+use crate::controlplane::{self, ControlPlane};
 use crate::environment::{Container, EnvironmentError, Fault};
 use crate::hosts::Hosts;
 use crate::implementation::{self, Operator};
@@ -21,8 +17,8 @@ use crate::node::{self, Node};
 use crate::percona::backup::Program;
 use crate::percona::{self, CrashScope, Double};
 
-/// The groups of Percona's CRDs: without them, Percona is not installed.
-const PERCONA: [&str; 2] = [".pgv2.percona.com", ".postgres-operator.crunchydata.com"];
+/// The group of Percona's CRDs: without them, Percona is not installed. The inner `PostgresCluster`s stay.
+const PERCONA: &str = "pgv2.percona.com";
 
 /// How long each double may take to end; what still runs then is killed with the supervisor.
 const END_WITHIN: Duration = Duration::from_secs(2);
@@ -190,15 +186,7 @@ impl Stack {
     /// The operator is to find a cluster without Percona when it starts.
     async fn remove_percona(&self) -> anyhow::Result<()> {
         self.operator.stop().await?;
-        let crds: Api<CustomResourceDefinition> = Api::all(self.client.clone());
-        for crd in crds.list_metadata(&ListParams::default()).await?.items {
-            let name = crd.name_any();
-            if PERCONA.iter().any(|group| name.ends_with(group)) {
-                let uid = crd.uid().unwrap_or_default();
-                crds.delete(&name, &DeleteParams::default()).await?;
-                await_condition(crds.clone(), &name, is_deleted(&uid)).await?;
-            }
-        }
+        controlplane::remove(&self.client, PERCONA).await?;
         self.operator.resume().await
     }
 
