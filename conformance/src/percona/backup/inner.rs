@@ -20,6 +20,9 @@ use super::{Failure, Repository};
 
 /// How long the operator waits before it tries again to make a stanza.
 const STANZA_RETRY: Duration = Duration::from_secs(10);
+/// How often it is looked whether credentials have changed while there is no stanza. A kubelet takes a minute or more to
+/// bring a volume up to date.
+const REFRESH: Duration = Duration::from_secs(1);
 /// The annotation by which a user agrees that the backups of a cluster are given up.
 const AUTHORIZE: &str = "authorizeBackupRemoval";
 
@@ -107,9 +110,8 @@ impl Backups {
 
     /// Tries to make the stanza. The result is how long to wait before the next try; `None` when there is one now.
     async fn stanza(&mut self, inner: &DynamicObject, repos: &mut [Value]) -> anyhow::Result<Option<Duration>> {
-        let waited = self.attempted.map(|attempted| attempted.elapsed());
-        if let Some(left) = waited.and_then(|waited| STANZA_RETRY.checked_sub(waited)).filter(|left| !left.is_zero()) {
-            return Ok(Some(left));
+        if self.attempted.is_some_and(|attempted| attempted.elapsed() < STANZA_RETRY) {
+            return Ok(Some(REFRESH));
         }
         let result = match self.repository() {
             Ok(repository) => repository.stanza_create().await,
@@ -127,7 +129,7 @@ impl Backups {
             }
             Err(failure) => {
                 self.context.event(inner, "Warning", "UnableToCreateStanzas", &failure.to_string()).await?;
-                Ok(Some(STANZA_RETRY))
+                Ok(Some(REFRESH))
             }
         }
     }
