@@ -64,6 +64,7 @@ impl ControlPlane {
             Ok(etcd::data(&directory))
         })
         .await?;
+        tracing::info!("the data of the control plane is there");
         let server = Server::start(binaries, directory, spawner).await?;
         Ok(Self { server, controllers: None, options })
     }
@@ -86,6 +87,7 @@ impl ControlPlane {
                 Ok(outcome) => {
                     outcome.context("watching the first service account")?;
                     self.controllers = Some(process);
+                    tracing::info!("the controllers work");
                     return Ok(());
                 }
                 Err(_) => format!("it made no service account within {} s", CONTROLLERS_WITHIN.as_secs()),

@@ -114,7 +114,9 @@ impl Shared {
         let (parts, prepared) = tokio::try_join!(
             async {
                 let parts = Parts::prepare(&settings, &spawner, progress.clone()).await?;
+                tracing::info!("the programs are found");
                 let plane = parts.control_plane(&spawner, &percona, directory).await?;
+                tracing::info!("the API server is ready");
                 anyhow::Ok((parts, plane))
             },
             build(&settings, implementation, &spawner, &progress),
@@ -168,6 +170,7 @@ async fn build(
     let log = spawner.run().directory().join("build.log");
     let prepared = Prepared::prepare(implementation, spawner, &log, settings.log_level.clone()).await?;
     step.done();
+    tracing::info!("the operator under test is built");
     Ok(prepared)
 }
 

@@ -64,6 +64,7 @@ impl Stack {
         let client = Client::try_from(plane.config())?;
         let hosts = Hosts::create(directory.join("hosts")).context("creating the hosts file")?;
         shared.prepared.install(&client).await?;
+        tracing::info!("the manifests are installed");
         let options = implementation::Options {
             access: plane.access().clone(),
             directory: directory.join("operator"),
@@ -80,7 +81,11 @@ impl Stack {
         });
         let percona_directory = directory.join("percona");
         let percona = percona(&shared, plane.config(), &hosts, &percona_directory, crash);
-        let operator = Operator::start(Arc::clone(&shared.prepared), options);
+        let operator = async {
+            let operator = Operator::start(Arc::clone(&shared.prepared), options).await?;
+            tracing::info!("the operator under test is ready");
+            Ok(operator)
+        };
         let (operator, (), node, percona) = tokio::try_join!(operator, plane.start_controllers(), node, percona)?;
         Ok(Self {
             shared,

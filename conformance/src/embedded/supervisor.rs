@@ -150,6 +150,7 @@ async fn start(
     run: &Arc<Run>,
     end: &CancellationToken,
 ) -> anyhow::Result<(Arc<Service>, UnixListener)> {
+    tracing::info!("starting");
     let spawner = Spawner::new(Arc::clone(run), None)?;
     let progress = Progress::new(|event| announce(&Announcement::Progress(event)));
     // Taken before anything is built or started: a change in the middle makes the environment a stale one.
