@@ -30,6 +30,10 @@ use crate::scenario::{Operation, Scenario, Step, Timeout, Timeouts};
 const SCENARIO_LIMIT: Duration = Duration::from_mins(10);
 /// Bounds the end of a scenario: faults cleared, namespace gone. Finalizers of the databases take most of it.
 const CLEANUP_LIMIT: Duration = Duration::from_mins(1);
+/// Bounds the time until a scenario can begin: the operator's state, and a namespace.
+const PREPARATION_LIMIT: Duration = Duration::from_secs(30);
+/// Bounds the look at logs and objects after a scenario.
+const INVARIANTS_LIMIT: Duration = Duration::from_secs(30);
 /// Bounds the last look of a guard that the scenario did not release itself.
 const GUARD_LIMIT: Duration = Duration::from_secs(20);
 
@@ -87,7 +91,13 @@ struct Run {
 impl Run {
     async fn on(&mut self, site: Arc<dyn Site>) {
         let begin = Instant::now();
-        let prepared = prepare(&self.scenario, site, &self.settings).await;
+        let deadline = Deadline::after("preparation", self.scaled(PREPARATION_LIMIT));
+        let preparing = deadline.bound(prepare(&self.scenario, site, &self.settings));
+        let prepared = match self.settings.interrupted.run_until_cancelled(preparing).await {
+            Some(Some(prepared)) => prepared,
+            Some(None) => Err(Trouble::broken(format!("the site did not answer within {deadline}"))),
+            None => Err(Trouble::Interrupted),
+        };
         let (mut context, before) = match prepared {
             Ok(prepared) => prepared,
             Err(trouble) => return self.trouble(&trouble),
@@ -137,7 +147,10 @@ impl Run {
         if self.outcome.verdict == Verdict::Interrupted {
             return;
         }
-        match invariants::check(before, context).await {
+        let deadline = Deadline::after("invariants", self.scaled(INVARIANTS_LIMIT));
+        let checked = deadline.bound(invariants::check(before, context)).await;
+        let unanswered = || Err(Trouble::broken(format!("the site did not answer within {deadline}")));
+        match checked.unwrap_or_else(unanswered) {
             Ok(failures) => {
                 for failure in failures {
                     self.failed(failure.into(), self.place("invariants"), context).await;

@@ -48,7 +48,8 @@ impl Cluster {
                 .collect();
             let labels = self.key.labels([("role", "pguser"), ("pguser", user.name.as_str())]);
             let object = secret(&self.key, &user.secret, &labels, &shown);
-            if found.as_ref().is_none_or(|found| !covers(found, &object)) {
+            let shows = |found: &DynamicObject| held.iter().flatten().any(|key| !found.data["data"][key].is_null());
+            if found.as_ref().is_none_or(|found| !covers(found, &object) || shows(found)) {
                 self.context.apply(&object).await?;
             }
         }

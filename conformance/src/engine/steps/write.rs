@@ -137,12 +137,11 @@ impl Target {
 }
 
 /// Sends a prepared request within the deadline.
-pub(super) async fn send(request: Prepared, context: &mut Context, deadline: &Deadline) -> Result<Answer, Trouble> {
+pub(super) async fn send(request: Prepared, context: &Context, deadline: &Deadline) -> Result<Answer, Trouble> {
     let request = request.map_err(|error| Failure::new(format!("the request cannot be made: {error}")))?;
     let answer = deadline.bound(access::send(&context.client, request)).await;
     let answer = answer.ok_or_else(|| Trouble::broken(format!("the API server did not answer within {deadline}")))?;
     let answer = answer.map_err(|error| Trouble::broken(format!("the API server cannot be reached: {error}")))?;
-    context.warnings.extend(answer.warnings.iter().map(|warning| format!("API server: {warning}")));
     Ok(answer)
 }
 
@@ -155,7 +154,9 @@ async fn accepted(
     context: &mut Context,
     deadline: &Deadline,
 ) -> Result<Value, Trouble> {
-    let object = send(request, context, deadline).await?.result.map_err(|status| {
+    let answer = send(request, context, deadline).await?;
+    context.warnings.extend(answer.warnings.iter().map(|warning| format!("API server: {warning}")));
+    let object = answer.result.map_err(|status| {
         let refusal = format!("the API server refused {subject}: {} ({})", status.message, status.code);
         Failure::new(refusal).about(subject.clone())
     })?;
