@@ -41,9 +41,8 @@ impl Components {
         let mut ends: FuturesUnordered<_> = self
             .0
             .iter()
-            .cloned()
-            .map(async |mut component| {
-                let status = component.exit.wait().await;
+            .map(async |component| {
+                let status = component.exit.clone().wait().await;
                 component.ended(status)
             })
             .collect();

@@ -51,7 +51,8 @@ impl Stack {
         tokio::select! {
             biased;
             error = components.ended() => Err(error),
-            assembled = Self::put_together(shared, plane, directory, crash) => assembled,
+            // On the heap: it holds the futures of all parts.
+            assembled = Box::pin(Self::put_together(shared, plane, directory, crash)) => assembled,
         }
     }
 
