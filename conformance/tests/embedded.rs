@@ -8,6 +8,7 @@ use conformance::tools::Display;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{Api, ListParams, PostParams};
 use kube::{Client, ResourceExt as _};
+use tokio_util::sync::CancellationToken;
 
 const IMPLEMENTATION: &str = "\
 apiVersion: conformance.dittofs.com/v1alpha1
@@ -49,7 +50,8 @@ async fn an_environment_is_leased_and_leaves_nothing_behind() {
     rustls::crypto::ring::default_provider().install_default().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let started = std::time::Instant::now();
-    let environment = Embedded::start(settings(directory.path()), &Display::stderr()).await.unwrap();
+    let environment =
+        Embedded::start(settings(directory.path()), &Display::stderr(), &CancellationToken::new()).await.unwrap();
     eprintln!("up after {:?}", started.elapsed());
     assert_eq!(environment.description().implementation, "stand-in");
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use clap::{Args, Parser, ValueEnum};
 
 use super::CliError;
+use tokio_util::sync::CancellationToken;
+
 use crate::embedded::{Embedded, Settings, Storage};
 use crate::environment::Environment;
 use crate::existing::Existing;
@@ -201,14 +203,21 @@ impl EnvironmentOptions {
         Ok(settings)
     }
 
-    /// Brings the environment up for this process alone.
-    pub async fn start(&self, display: &tools::Display) -> Result<Arc<dyn Environment>, CliError> {
+    /// Brings the environment up for this process alone; an error when `interrupted` is cancelled meanwhile.
+    pub async fn start(
+        &self,
+        display: &tools::Display,
+        interrupted: &CancellationToken,
+    ) -> Result<Arc<dyn Environment>, CliError> {
         match self.env {
             Kind::Embedded => {
-                let embedded = Embedded::start(self.settings()?, display).await;
+                let embedded = Embedded::start(self.settings()?, display, interrupted).await;
                 Ok(Arc::new(embedded.map_err(|error| CliError::environment(&error))?))
             }
-            Kind::Existing => Ok(Arc::new(Existing::connect(self.kubeconfig.as_deref()).await?)),
+            Kind::Existing => {
+                let connected = interrupted.run_until_cancelled(Existing::connect(self.kubeconfig.as_deref())).await;
+                Ok(Arc::new(connected.ok_or_else(|| CliError::new(Exit::Interrupted, "interrupted"))??))
+            }
         }
     }
 }

@@ -89,9 +89,10 @@ impl Run {
         let interrupted = signals::watch()?;
 
         let display = Display::stderr();
-        let started = interrupted.run_until_cancelled(self.environment.start(&display)).await;
-        let Some(environment) = started else { return Ok(Exit::Interrupted) };
-        let environment = environment?;
+        let environment = match self.environment.start(&display, &interrupted).await {
+            Err(_) if interrupted.is_cancelled() => return Ok(Exit::Interrupted),
+            started => started?,
+        };
         let settings = Settings {
             run: format!("{:08x}", rand::random::<u32>()),
             timeout_multiplier: self.options.timeout_multiplier,

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
@@ -11,11 +10,12 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::process::Child;
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
 use super::protocol::{Granted, Hello, Reply, Request};
 use super::settings::Settings;
-use super::start::{Started, start};
+use super::start::{Started, end, start};
 use super::supervisor::{Charge, Life};
 use crate::environment::{
     Capabilities, Container, Database, DatabaseRequest, Description, Environment, EnvironmentError, Fault, FaultId,
@@ -23,9 +23,6 @@ use crate::environment::{
 };
 use crate::tools::Display;
 use crate::{hosts, redact};
-
-/// How long a supervisor may take to end: longer than it gives itself.
-const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// A running embedded environment.
 pub struct Embedded {
@@ -37,8 +34,13 @@ pub struct Embedded {
 
 impl Embedded {
     /// Starts an environment that ends with this process at the latest.
-    pub async fn start(settings: Settings, display: &Display) -> anyhow::Result<Self> {
-        let Started { socket, child } = start(&Charge { settings, life: Life::Owned }, display).await?;
+    ///
+    /// # Errors
+    /// It cannot be started ([`super::StartError`] in the chain says how the program is to end), or `interrupted` was
+    /// cancelled; nothing of it runs any more then.
+    pub async fn start(settings: Settings, display: &Display, interrupted: &CancellationToken) -> anyhow::Result<Self> {
+        let charge = Charge { settings, life: Life::Owned };
+        let Started { socket, child } = start(&charge, display, interrupted).await?;
         let mut environment = Self::attach(socket).await?;
         environment.child = Mutex::new(Some(child));
         Ok(environment)
@@ -86,18 +88,9 @@ impl Environment for Embedded {
     }
 
     async fn close(&self) -> Result<(), EnvironmentError> {
-        let Some(mut child) = self.child.lock().await.take() else { return Ok(()) };
-        // Closed input is the order to end.
-        drop(child.stdin.take());
-        match tokio::time::timeout(END_WITHIN, child.wait()).await {
-            Ok(Ok(status)) if status.success() => Ok(()),
-            Ok(Ok(status)) => Err(EnvironmentError::Broken(format!("the supervisor ended with {status}"))),
-            Ok(Err(error)) => Err(EnvironmentError::Broken(format!("waiting for the supervisor: {error}"))),
-            Err(_) => Err(EnvironmentError::Broken(format!(
-                "the supervisor (pid {}) did not end within {} s; run `conformance clean`",
-                child.id().unwrap_or_default(),
-                END_WITHIN.as_secs()
-            ))),
+        match self.child.lock().await.take() {
+            Some(child) => end(child).await,
+            None => Ok(()),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use tokio_util::sync::CancellationToken;
 
 use super::client::Embedded;
 use super::connection::Connection;
@@ -66,7 +67,7 @@ pub async fn connect_or_start(settings: Settings, idle: Duration, display: &Disp
         end(&environment).await?;
     }
     let charge = Charge { settings, life: Life::Kept { idle_seconds: idle.as_secs() } };
-    let Started { socket, .. } = start(&charge, display).await?;
+    let Started { socket, .. } = start(&charge, display, &CancellationToken::new()).await?;
     Embedded::attach(socket).await
 }
 

@@ -4,16 +4,24 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use tokio::io::BufReader;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio_util::sync::CancellationToken;
 
+use super::failure::StartError;
 use super::protocol::{Announcement, receive};
 use super::supervisor::{COMMAND, Charge, Life};
+use crate::environment::EnvironmentError;
+use crate::exit::Exit;
 use crate::process::{default_base, list};
 use crate::tools::Display;
+
+/// How long a supervisor may take to end: longer than it gives itself.
+const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// The file in a run's directory that says how to reach its supervisor. It appears when the environment can be used.
 const FILE: &str = "environment.json";
@@ -89,27 +97,64 @@ pub(super) struct Started {
     pub child: Child,
 }
 
-/// Starts a supervisor and waits until it can be used, showing what takes long.
-pub(super) async fn start(charge: &Charge, display: &Display) -> anyhow::Result<Started> {
+/// Starts a supervisor and waits until it can be used, showing what takes long. When `interrupted` is cancelled, it ends
+/// the supervisor and waits until it is gone.
+pub(super) async fn start(
+    charge: &Charge,
+    display: &Display,
+    interrupted: &CancellationToken,
+) -> anyhow::Result<Started> {
     let mut command = Command::new(&charge.settings.program);
     command.arg(COMMAND).arg(serde_json::to_string(charge)?);
     command.stdin(if charge.life == Life::Owned { Stdio::piped() } else { Stdio::null() });
     command.stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().with_context(|| format!("starting {}", charge.settings.program.display()))?;
     let stdout = child.stdout.take().context("the supervisor has no standard output")?;
-    let mut announcements = BufReader::new(stdout);
+    match interrupted.run_until_cancelled(ready(BufReader::new(stdout), display)).await {
+        Some(Ok(Some(socket))) => Ok(Started { socket, child }),
+        Some(Ok(None)) => {
+            let status = child.wait().await?;
+            bail!("the supervisor ended with {status} before the environment was up");
+        }
+        Some(Err(error)) => {
+            child.wait().await?;
+            Err(error)
+        }
+        None => {
+            if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+                // It cannot have been reaped: nobody has waited for it.
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM)?;
+            }
+            end(child).await?;
+            Err(StartError { exit: Exit::Interrupted, message: "interrupted".to_owned() }.into())
+        }
+    }
+}
+
+/// Shows what a supervisor tells, until its environment can be used. `None`: it went away without a word.
+async fn ready(mut announcements: BufReader<ChildStdout>, display: &Display) -> anyhow::Result<Option<PathBuf>> {
     loop {
         match receive(&mut announcements).await.context("listening to the supervisor")? {
             Some(Announcement::Progress(event)) => display.show(event),
-            Some(Announcement::Ready { socket }) => return Ok(Started { socket, child }),
-            Some(Announcement::Failed(error)) => {
-                child.wait().await?;
-                return Err(error.into());
-            }
-            None => {
-                let status = child.wait().await?;
-                bail!("the supervisor ended with {status} before the environment was up");
-            }
+            Some(Announcement::Ready { socket }) => return Ok(Some(socket)),
+            Some(Announcement::Failed(error)) => return Err(error.into()),
+            None => return Ok(None),
         }
+    }
+}
+
+/// Waits until a supervisor that was told to end has ended.
+pub(super) async fn end(mut child: Child) -> Result<(), EnvironmentError> {
+    // Closed input is the order to end.
+    drop(child.stdin.take());
+    match tokio::time::timeout(END_WITHIN, child.wait()).await {
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(status)) => Err(EnvironmentError::Broken(format!("the supervisor ended with {status}"))),
+        Ok(Err(error)) => Err(EnvironmentError::Broken(format!("waiting for the supervisor: {error}"))),
+        Err(_) => Err(EnvironmentError::Broken(format!(
+            "the supervisor (pid {}) did not end within {} s; run `conformance clean`",
+            child.id().unwrap_or_default(),
+            END_WITHIN.as_secs()
+        ))),
     }
 }

@@ -78,8 +78,18 @@ pub(super) fn working_directory(pid: u32) -> Option<PathBuf> {
 
 /// Parent of `pid`.
 pub(super) fn parent(pid: u32) -> Option<u32> {
+    number(pid, 4)?.try_into().ok()
+}
+
+/// Whether `pid` has a controlling terminal. None of our children has: they are in sessions of their own.
+pub(super) fn has_terminal(pid: u32) -> bool {
+    number(pid, 7).is_some_and(|terminal| terminal != 0)
+}
+
+/// A numeric field of `/proc/PID/stat`, counted as in proc(5): from 1, the state being the third.
+fn number(pid: u32, field: usize) -> Option<i64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(field - 3)?.parse().ok()
 }
 
 /// Changes at every start of the machine, so that start times of an earlier one are not compared with those of now.

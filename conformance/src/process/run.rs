@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::procfs::{self, Identity};
-use super::shared_memory;
+use super::sweep::{self, Swept};
 
 const STATE_FILE: &str = "state.json";
 const LOCK_FILE: &str = "lock";
@@ -32,6 +32,9 @@ pub enum RunError {
         /// Why it failed.
         source: io::Error,
     },
+    /// Something of the run is still there.
+    #[error("left: {0}")]
+    Left(String),
     /// The directory is another user's, or not a directory: someone may want us to write into it.
     #[error("{} is not a directory of uid {uid} alone; remove it, or set TMPDIR to another directory", path.display())]
     NotOurs {
@@ -118,13 +121,16 @@ impl Run {
         &self.directory
     }
 
-    /// Removes the directory and all that is in it, and the shared memory of PostgreSQL servers that were killed in it.
-    /// Every child must have ended.
+    /// Removes the directory and all that is in it, after ending what still runs there: children of killed children, such
+    /// as the backends of a PostgreSQL, which hold its shared memory for a moment. Every child of ours must have ended
+    /// (see [`Run::childless`]).
+    ///
+    /// Blocks, as [`super::sweep`] does.
     pub fn remove(&self) -> Result<(), RunError> {
-        for left in shared_memory::remove(&self.directory).left {
-            tracing::warn!("{left}");
-        }
-        remove_tree(&self.directory).map_err(file_error("remove", &self.directory))
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut swept = Swept::default();
+        sweep::bury(&[Found { directory: self.directory.clone(), state: Some(state) }], &mut swept);
+        if swept.left.is_empty() { Ok(()) } else { Err(RunError::Left(swept.left.join("; "))) }
     }
 
     pub(super) fn record(&self, name: &str, identity: Identity) -> io::Result<()> {

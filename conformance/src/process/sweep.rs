@@ -77,7 +77,13 @@ pub fn sweep(base: &Path) -> Result<Swept, RunError> {
     if dead.is_empty() {
         return Ok(swept);
     }
-    kill_all(&dead, &mut swept);
+    bury(&dead, &mut swept);
+    Ok(swept)
+}
+
+/// Ends what still belongs to runs whose supervisor has ended, or is about to, and removes their directories.
+pub(super) fn bury(dead: &[Found], swept: &mut Swept) {
+    kill_all(dead, swept);
     for run in dead {
         let memory = shared_memory::remove(&run.directory);
         swept.shared_memory.extend(memory.removed);
@@ -87,7 +93,6 @@ pub fn sweep(base: &Path) -> Result<Swept, RunError> {
             Err(error) => swept.left.push(format!("{}: {error}; remove it by hand", run.directory.display())),
         }
     }
-    Ok(swept)
 }
 
 fn kill_all(dead: &[Found], swept: &mut Swept) {
@@ -132,8 +137,10 @@ fn victims(dead: &[Found]) -> Vec<Victim> {
     let belongs = |pid: u32| {
         procfs::variable(pid, RUN_VARIABLE).is_some_and(|id| ids.contains(id.as_str()))
             || recorded.get(&pid).is_some_and(Identity::is_alive)
-            || procfs::working_directory(pid)
-                .is_some_and(|directory| dead.iter().any(|run| directory.starts_with(&run.directory)))
+            // Someone who looks around in the directory from a terminal is not ours.
+            || (!procfs::has_terminal(pid)
+                && procfs::working_directory(pid)
+                    .is_some_and(|directory| dead.iter().any(|run| directory.starts_with(&run.directory))))
     };
     procfs::pids()
         .filter(|pid| !spared.contains(pid))
