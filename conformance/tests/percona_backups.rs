@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use conformance::percona::Kind;
 use conformance::s3::{Client, Endpoint};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::ResourceExt as _;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 use support::{BUCKET, Lab};
 
 /// Bounds every wait. What takes longest is the two times ten seconds after which a stanza is tried again.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 const CLUSTER: &str = "demo-postgres";
 
 struct Fixture {
@@ -56,7 +57,7 @@ impl Fixture {
         self.api(kind).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }
 
-    fn credentials(&self, endpoint: &Endpoint) -> Value {
+    fn credentials(endpoint: &Endpoint) -> Value {
         let Endpoint { access_key, secret_key, ca, .. } = endpoint;
         json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "s3-creds" },
@@ -69,7 +70,7 @@ impl Fixture {
 
     fn wrong_credentials(&self) -> Value {
         let secret_key = "a-secret-key-that-is-wrong".to_owned();
-        self.credentials(&Endpoint { secret_key, ..self.lab.storage.endpoint().clone() })
+        Self::credentials(&Endpoint { secret_key, ..self.lab.storage.endpoint().clone() })
     }
 
     fn cluster(&self) -> Value {
@@ -97,13 +98,28 @@ impl Fixture {
 
     async fn until(&self, kind: Kind, name: &str, what: &str, holds: impl Fn(&DynamicObject) -> bool) -> DynamicObject {
         let condition = |object: Option<&DynamicObject>| object.is_some_and(&holds);
-        match tokio::time::timeout(DEADLINE, await_condition(self.api(kind), name, condition)).await {
-            Ok(object) => object.unwrap().unwrap(),
-            Err(_) => {
-                let now = self.api(kind).get_opt(name).await.unwrap().map(|object| object.data);
-                panic!("{name}: {what} not within {DEADLINE:?}; now {now:#?}")
-            }
+        let reached = tokio::time::timeout(DEADLINE, await_condition(self.api(kind), name, condition)).await;
+        if let Ok(object) = reached {
+            return object.unwrap().unwrap();
         }
+        let now = self.api(kind).get_opt(name).await.unwrap().map(|object| object.data);
+        panic!("{name}: {what} not within {DEADLINE:?}; now {now:#?}")
+    }
+
+    /// Waits until this many Events have been written for this reason.
+    async fn events(&self, reason: &str, count: usize) -> Vec<DynamicObject> {
+        let (api, params) = (self.api(Kind::EVENT), ListParams::default().fields(&format!("reason={reason}")));
+        let found = async {
+            let mut interval = tokio::time::interval(Duration::from_millis(50));
+            loop {
+                interval.tick().await;
+                let events = api.list(&params).await.unwrap().items;
+                if events.len() >= count {
+                    return events;
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, found).await.unwrap_or_else(|_| panic!("{reason}: not {count} Events"))
     }
 
     async fn gone(&self, kind: Kind, name: &str) {
@@ -118,7 +134,7 @@ impl Fixture {
             cluster.data["status"]["pgbackrest"]["repos"][0]["replicaCreateBackupComplete"] == true
         })
         .await;
-        let backups = self.api(Kind::BACKUP).list(&kube::api::ListParams::default()).await.unwrap().items;
+        let backups = self.api(Kind::BACKUP).list(&ListParams::default()).await.unwrap().items;
         let name = backups[0].metadata.name.clone().unwrap();
         self.until(Kind::BACKUP, &name, "success", |backup| backup.data["status"]["state"] == "Succeeded").await
     }
@@ -137,7 +153,7 @@ fn condition<'a>(object: &'a DynamicObject, kind: &str) -> &'a Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_with_backups_is_backed_up_and_deleted_with_its_backups() {
     let Some(fixture) = Fixture::new().await else { return };
-    fixture.create(Kind::SECRET, fixture.credentials(fixture.lab.storage.endpoint())).await;
+    fixture.create(Kind::SECRET, Fixture::credentials(fixture.lab.storage.endpoint())).await;
     fixture.create(Kind::CLUSTER, fixture.cluster()).await;
     let first = fixture.first_backup().await;
     let status = &first.data["status"];
@@ -190,15 +206,14 @@ async fn wrong_credentials_leave_the_database_ready_and_say_why_there_is_no_stan
     assert_eq!(cluster.data["status"]["pgbackrest"]["repos"][0]["stanzaCreated"], false);
     assert_eq!(condition(&cluster, "ReadyForBackup")["status"], "False");
 
-    let events = kube::api::ListParams::default().fields("reason=UnableToCreateStanzas");
-    let events = fixture.api(Kind::EVENT).list(&events).await.unwrap().items;
+    let events = fixture.events("UnableToCreateStanzas", 1).await;
     let message = events[0].data["message"].as_str().unwrap();
     assert!(message.starts_with("command terminated with exit code 39: "), "{message}");
     assert!(message.contains("HTTP request failed with 403 (Forbidden)"), "{message}");
     assert_eq!(events[0].data["involvedObject"]["kind"], "PostgresCluster");
     assert!(!message.contains("a-secret-key-that-is-wrong"));
 
-    let right = fixture.credentials(fixture.lab.storage.endpoint());
+    let right = Fixture::credentials(fixture.lab.storage.endpoint());
     fixture.patch(Kind::SECRET, "s3-creds", json!({ "stringData": right["stringData"] })).await;
     fixture.first_backup().await;
     fixture.end().await;
@@ -209,18 +224,8 @@ async fn wrong_credentials_leave_the_database_ready_and_say_why_there_is_no_stan
 async fn a_missing_credentials_secret_holds_the_database() {
     let Some(fixture) = Fixture::new().await else { return };
     fixture.create(Kind::CLUSTER, fixture.cluster()).await;
-    let events = fixture.api(Kind::EVENT);
-    let found = async {
-        let mut interval = tokio::time::interval(Duration::from_millis(50));
-        loop {
-            interval.tick().await;
-            let list = events.list(&kube::api::ListParams::default().fields("reason=FailedMount")).await.unwrap();
-            if list.items.len() >= 2 {
-                return list.items;
-            }
-        }
-    };
-    let events = tokio::time::timeout(DEADLINE, found).await.expect("two pods that cannot start");
+    // The database and the repository host.
+    let events = fixture.events("FailedMount", 2).await;
     for event in events {
         let message = event.data["message"].as_str().unwrap();
         assert_eq!(
@@ -232,7 +237,7 @@ async fn a_missing_credentials_secret_holds_the_database() {
     assert_eq!(cluster.data["status"]["state"], "initializing");
     fixture.api(Kind::SECRET).get("demo-postgres-pguser-dittofs").await.unwrap();
 
-    fixture.create(Kind::SECRET, fixture.credentials(fixture.lab.storage.endpoint())).await;
+    fixture.create(Kind::SECRET, Fixture::credentials(fixture.lab.storage.endpoint())).await;
     fixture.first_backup().await;
     fixture.end().await;
 }
@@ -241,7 +246,7 @@ async fn a_missing_credentials_secret_holds_the_database() {
 #[tokio::test(flavor = "multi_thread")]
 async fn backups_are_not_removed_without_leave() {
     let Some(fixture) = Fixture::new().await else { return };
-    fixture.create(Kind::SECRET, fixture.credentials(fixture.lab.storage.endpoint())).await;
+    fixture.create(Kind::SECRET, Fixture::credentials(fixture.lab.storage.endpoint())).await;
     fixture.create(Kind::CLUSTER, fixture.cluster()).await;
     fixture.first_backup().await;
     fixture.patch(Kind::CLUSTER, CLUSTER, json!({ "spec": { "backups": { "enabled": false } } })).await;
@@ -262,9 +267,11 @@ async fn backups_are_not_removed_without_leave() {
         .await;
     assert_eq!(condition(&cluster, "Progressing")["reason"], "Paused", "frozen");
     assert_eq!(condition(&cluster, "ReadyForBackup")["status"], "True", "nobody looks at it any more");
-    fixture
-        .until(Kind::CLUSTER, CLUSTER, "initializing", |cluster| cluster.data["status"]["state"] == "initializing")
-        .await;
+    // PostgreSQL's pod is made anew, without the containers for backups.
+    let instances = ListParams::default().labels("postgres-operator.crunchydata.com/data=postgres");
+    let pod = format!("{}-0", fixture.api(Kind::STATEFUL_SET).list(&instances).await.unwrap().items[0].name_any());
+    let two = |pod: &DynamicObject| pod.data["spec"]["containers"].as_array().is_some_and(|all| all.len() == 2);
+    fixture.until(Kind::POD, &pod, "two containers", two).await;
     fixture.until(Kind::CLUSTER, CLUSTER, "ready", |cluster| cluster.data["status"]["state"] == "ready").await;
     fixture.end().await;
 }
