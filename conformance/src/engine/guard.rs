@@ -212,7 +212,9 @@ mod tests {
         feed.observe(Event::InitDone);
         let (finish, finished) = oneshot::channel();
         let versions = feed.subscribe();
-        events.into_iter().for_each(|event| feed.observe(event));
+        for event in events {
+            feed.observe(event);
+        }
         finish.send(()).unwrap();
         judge(demand(must_exist), versions, finished, watch::Sender::new(None)).await
     }

@@ -105,7 +105,6 @@ pub struct StepOutcome {
 }
 
 /// Whole milliseconds, as reports have them.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn milliseconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }

@@ -131,7 +131,9 @@ mod tests_support {
             implementation_version: "0.1.0".to_owned(),
         };
         let mut run = RunReport::new("r1".to_owned(), description, 5, None);
-        outcomes.into_iter().for_each(|outcome| run.add(outcome));
+        for outcome in outcomes {
+            run.add(outcome);
+        }
         (run.started, run.updated) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
         run
     }

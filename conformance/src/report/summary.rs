@@ -88,7 +88,9 @@ mod tests {
         #[case] line: &str,
     ) {
         let mut counts = Counts::default();
-        verdicts.iter().for_each(|verdict| counts.add(*verdict));
+        for verdict in verdicts {
+            counts.add(*verdict);
+        }
         assert_eq!((exit(&counts, interrupted), counts.to_string().as_str()), (expected, line));
     }
 }

@@ -221,7 +221,9 @@ mod tests {
     fn live(objects: &[Value]) -> (Record, Vec<Observation>) {
         let mut record = Record::default();
         record.list_begins();
-        objects.iter().for_each(|object| record.listed(object.clone()));
+        for object in objects {
+            record.listed(object.clone());
+        }
         let observations = record.list_ends(Timestamp::UNIX_EPOCH);
         (record, observations)
     }
