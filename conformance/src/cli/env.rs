@@ -53,16 +53,14 @@ impl Env {
                 show(&status.map_err(|error| CliError::environment(&error))?);
                 Ok(Exit::Ok)
             }
-            Self::Status(options) => match status(&options).await? {
-                Some(status) => {
-                    show(&status);
-                    Ok(Exit::Ok)
-                }
-                None => {
+            Self::Status(options) => {
+                let Some(status) = status(&options).await? else {
                     anstream::println!("no environment runs");
-                    Ok(Exit::Environment)
-                }
-            },
+                    return Ok(Exit::Environment);
+                };
+                show(&status);
+                Ok(Exit::Ok)
+            }
             Self::Down => {
                 let ended = embedded::down(&display).await.map_err(|error| failed(&error))?;
                 anstream::println!("{}", if ended { "the environment has ended" } else { "no environment runs" });

@@ -17,7 +17,9 @@ impl Help {
     /// Performs the verb.
     pub fn perform(self) -> Result<Exit, CliError> {
         if self.topic == ["exit-codes"] {
-            Exit::ALL.iter().for_each(|exit| anstream::println!("{exit}"));
+            for exit in Exit::ALL {
+                anstream::println!("{exit}");
+            }
             return Ok(Exit::Ok);
         }
         let mut command = Cli::command();

@@ -28,7 +28,9 @@ impl Lint {
             return Ok(Exit::Ok);
         }
         if self.short {
-            problems.iter().for_each(|problem| anstream::println!("{}", problem.line()));
+            for problem in &problems {
+                anstream::println!("{}", problem.line());
+            }
             return Ok(Exit::Usage);
         }
         Err(CliError::rendered(Exit::Usage, render(&problems, terminal_width(), coloured())))

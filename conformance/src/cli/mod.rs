@@ -68,12 +68,14 @@ pub fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
-        Err(error) => return tell(CliError::new(Exit::Environment, format!("the runtime cannot be started: {error}"))),
+        Err(error) => {
+            return tell(&CliError::new(Exit::Environment, format!("the runtime cannot be started: {error}")));
+        }
     };
     let outcome = runtime.block_on(perform(cli.verb));
     // What still runs in the background has nothing to say any more.
     runtime.shutdown_background();
-    outcome.map_or_else(tell, ExitCode::from)
+    outcome.map_or_else(|error| tell(&error), ExitCode::from)
 }
 
 async fn perform(verb: Verb) -> Result<Exit, CliError> {
@@ -89,7 +91,7 @@ async fn perform(verb: Verb) -> Result<Exit, CliError> {
     }
 }
 
-fn tell(error: CliError) -> ExitCode {
+fn tell(error: &CliError) -> ExitCode {
     anstream::eprintln!("{error}");
     error.exit().into()
 }

@@ -113,6 +113,7 @@ pub struct EnvironmentOptions {
     /// How much the operator and the supervisor log: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     operator_log: String,
+    /// Where the programs are found.
     #[command(flatten)]
     pub tools: ToolOptions,
 }

@@ -33,6 +33,8 @@ pub struct Run {
 /// How scenarios are run.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Running")]
+// Flags of a command line are what they are: independent of each other.
+#[allow(clippy::struct_excessive_bools)]
 struct RunOptions {
     /// Scenarios at a time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -112,7 +114,7 @@ impl Run {
         let closed = environment.close().await;
         let run = judged?;
         closed?;
-        Ok(self.verdict(&run, allowed.as_ref()))
+        Ok(verdict(&run, allowed.as_ref()))
     }
 
     async fn judge(
@@ -150,13 +152,14 @@ impl Run {
             None => Ok(report),
         }
     }
+}
 
-    fn verdict(&self, run: &RunReport, allowed: Option<&AllowedSkips>) -> Exit {
-        let exit = exit(&run.counts, run.state == State::Interrupted);
-        let problems = allowed.map(|allowed| allowed.problems(&run.outcomes)).unwrap_or_default();
-        for problem in &problems {
-            anstream::eprintln!("--no-skips: {problem}");
-        }
-        if exit == Exit::Ok && !problems.is_empty() { Exit::Skipped } else { exit }
+/// How the program ends, with a word about each skip that was not expected.
+fn verdict(run: &RunReport, allowed: Option<&AllowedSkips>) -> Exit {
+    let exit = exit(&run.counts, run.state == State::Interrupted);
+    let problems = allowed.map(|allowed| allowed.problems(&run.outcomes)).unwrap_or_default();
+    for problem in &problems {
+        anstream::eprintln!("--no-skips: {problem}");
     }
+    if exit == Exit::Ok && !problems.is_empty() { Exit::Skipped } else { exit }
 }

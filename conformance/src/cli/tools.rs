@@ -50,7 +50,9 @@ impl Tools {
         for tool in listing(&workshop, &options).await {
             anstream::println!("{tool}");
         }
-        missing.iter().for_each(|reason| anstream::println!("{reason}"));
+        for reason in &missing {
+            anstream::println!("{reason}");
+        }
         Ok(if missing.is_empty() { Exit::Ok } else { Exit::MissingTool })
     }
 }

@@ -48,8 +48,8 @@ impl Cluster {
                 .collect();
             let labels = self.key.labels([("role", "pguser"), ("pguser", user.name.as_str())]);
             let object = secret(&self.key, &user.secret, &labels, &shown);
-            let shows = |found: &DynamicObject| held.iter().flatten().any(|key| !found.data["data"][key].is_null());
-            if found.as_ref().is_none_or(|found| !covers(found, &object) || shows(found)) {
+            let exposes = |found: &DynamicObject| held.iter().flatten().any(|key| !found.data["data"][key].is_null());
+            if found.as_ref().is_none_or(|found| !covers(found, &object) || exposes(found)) {
                 self.context.apply(&object).await?;
             }
         }
