@@ -74,10 +74,6 @@ defects *ARGS:
 leaks *ARGS:
     cargo test -p conformance --test leaks -- --ignored {{ ARGS }}
 
-# Measure start, scenarios, tear-down, latency and memory
-bench *ARGS:
-    cargo run -p conformance -- bench {{ ARGS }}
-
 # Remove what a killed run left behind
 clean:
     cargo run --quiet -p conformance -- clean

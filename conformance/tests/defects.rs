@@ -150,7 +150,8 @@ fn said(report: &Value) -> String {
         );
         for mismatch in failure["mismatches"].as_array().into_iter().flatten() {
             let actual = mismatch["actual"].as_str().unwrap_or("nothing");
-            line += &format!("\n  {}: expected {}, got {actual}", text(&mismatch["path"]), text(&mismatch["expected"]));
+            let (path, expected) = (text(&mismatch["path"]), text(&mismatch["expected"]));
+            line.extend(["\n  ", &path, ": expected ", &expected, ", got ", actual]);
         }
         lines.insert(line);
     }

@@ -12,7 +12,7 @@ use crate::scenario::diagnostic::render;
 pub struct Lint {
     #[command(flatten)]
     selection: Selection,
-    /// One line for each mistake, as compilers write it: file:line:column: message
+    /// One line for each mistake, in the form in which compilers write them
     #[arg(long)]
     short: bool,
 }

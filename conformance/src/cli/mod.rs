@@ -2,7 +2,6 @@
 //!
 //! Entry layer.
 
-mod bench;
 mod clean;
 mod env;
 mod error;
@@ -53,8 +52,6 @@ enum Verb {
     Env(env::Env),
     /// Remove what a killed run has left behind
     Clean(clean::Clean),
-    /// Measure how long things take, and how much memory
-    Bench(bench::Bench),
     /// Explain a command, or the exit codes
     Help(help::Help),
 }
@@ -86,7 +83,6 @@ async fn perform(verb: Verb) -> Result<Exit, CliError> {
         Verb::Schema(schema) => schema.perform(),
         Verb::Env(env) => env.perform().await,
         Verb::Clean(clean) => clean.perform().await,
-        Verb::Bench(bench) => bench.perform().await,
         Verb::Help(help) => help.perform(),
     }
 }
@@ -117,7 +113,6 @@ mod tests {
     #[case(&["env"])]
     #[case(&["env", "up"])]
     #[case(&["clean"])]
-    #[case(&["bench"])]
     fn help_is_as_it_was(#[case] path: &[&str]) {
         let mut command = Cli::command().term_width(100);
         // Where a default hangs on the machine, the text does not.

@@ -140,7 +140,7 @@ pub struct ToolOptions {
     /// A directory with initdb and postgres of PostgreSQL 16
     #[arg(long, value_name = "DIR")]
     postgresql: Option<PathBuf>,
-    /// A directory with psql and pg_isready
+    /// A directory with PostgreSQL's client programs
     #[arg(long, value_name = "DIR")]
     postgresql_client: Option<PathBuf>,
     /// pgBackRest, 2.55 or newer
