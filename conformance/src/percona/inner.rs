@@ -94,7 +94,8 @@ impl Cluster {
 
         let done = self.sql(&inner, &users).await?;
         let backups = self.backups.inner(&inner, done.is_some()).await?;
-        let status = self.inner_status(&inner, done.as_ref(), &backups).await?;
+        let usable = done.is_some() || inner.data["status"]["usersRevision"] == users::revisions(&users).1;
+        let status = self.inner_status(&inner, done.as_ref(), usable, &backups).await?;
         if status != inner.data["status"] {
             self.context.status(Kind::INNER, &self.key, &name, &status, INNER).await?;
         }

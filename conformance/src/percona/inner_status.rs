@@ -25,11 +25,13 @@ pub struct Done {
 }
 
 impl Cluster {
-    /// The whole status that follows the one of `inner`. `done` is absent when there is no primary.
+    /// The whole status that follows the one of `inner`. `done` is absent when there is no primary; `usable` says whether
+    /// the roles in the databases are those of the Secrets.
     pub(super) async fn inner_status(
         &self,
         inner: &DynamicObject,
         done: Option<&Done>,
+        usable: bool,
         backups: &Outcome,
     ) -> anyhow::Result<Value> {
         let pods = self.postgres_pods().await?;
@@ -54,7 +56,7 @@ impl Cluster {
         Ok(json!(without_nulls(json!({
             "conditions": if conditions.is_empty() { Value::Null } else { json!(conditions) },
             "databaseRevision": kept("databaseRevision", done.map(|done| json!(done.databases))),
-            "instances": instances(inner, &pods, &stateful),
+            "instances": instances(inner, &pods, &stateful, usable),
             "monitoring": kept("monitoring", done.map(|_| json!({ "exporterConfiguration": EXPORTER_REVISION }))),
             "observedGeneration": inner.metadata.generation,
             "patroni": kept(
@@ -71,14 +73,17 @@ impl Cluster {
 }
 
 /// Pods by instance set: how many there are, are ready, and match their template. A count of zero is left out.
-fn instances(inner: &DynamicObject, pods: &[DynamicObject], stateful: &[DynamicObject]) -> Vec<Value> {
+///
+/// A pod that has become ready since the databases were looked at is not counted before they are `usable`: the outer
+/// status would say `ready` while the Secret does not log in (no trace has that).
+fn instances(inner: &DynamicObject, pods: &[DynamicObject], stateful: &[DynamicObject], usable: bool) -> Vec<Value> {
     let nonzero = |count: usize| if count == 0 { Value::Null } else { json!(count) };
     let sets = inner.data["spec"]["instances"].as_array().into_iter().flatten();
     sets.map(|set| {
         let mine: Vec<_> = pods.iter().filter(|pod| label(pod, "instance-set") == set["name"]).collect();
         json!(without_nulls(json!({
             "name": set["name"],
-            "readyReplicas": nonzero(mine.iter().filter(|pod| is_ready(pod)).count()),
+            "readyReplicas": nonzero(mine.iter().filter(|pod| usable && is_ready(pod)).count()),
             "replicas": nonzero(mine.len()),
             "updatedReplicas": nonzero(mine.iter().filter(|pod| matches_template(pod, stateful)).count()),
         })))

@@ -139,6 +139,10 @@ pub fn cases() -> Vec<Case> {
                     becomes("PerconaPGBackup", "status", "/state", "Running"),
                     becomes("PostgresCluster", "status", "/pgbackrest/repos/0/replicaCreateBackupComplete", "true"),
                     becomes("PerconaPGCluster", "status", "/pgbackrest/repos/0/replicaCreateBackupComplete", "true"),
+                ]),
+                // Both hear of the finished Job, each in its own controller: neither waits for the other.
+                Order(vec![
+                    becomes("PerconaPGBackup", "status", "/state", "Running"),
                     becomes("PerconaPGBackup", "status", "/backupName", "<backup>"),
                     becomes("PerconaPGBackup", "status", "/state", "Succeeded"),
                     becomes("PerconaPGBackup", "status", "/latestRestorableTime", "<time>"),
@@ -317,7 +321,7 @@ async fn wrong_credentials(driver: &mut Driver) -> anyhow::Result<()> {
     driver.create(credentials(driver, "a-secret-key-that-is-wrong")).await?;
     driver.create(cluster(driver, true)).await?;
     driver.wait_state("state ready", "ready").await?;
-    ensure!(driver.logs_in(&driver.secret_text("uri")).await, "no login while there is no stanza");
+    driver.sql(&driver.secret_text("uri"), "select 1").await.context("no login while there is no stanza")?;
     driver.settle().await?;
     let none: [&str; 0] = [];
     ensure!(driver.objects(&["Job", "PerconaPGBackup"]).is_empty(), "there is a backup without a stanza");
