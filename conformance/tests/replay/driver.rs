@@ -22,7 +22,7 @@ const DEADLINE: Duration = Duration::from_mins(1);
 const PROBE: Duration = Duration::from_millis(25);
 
 /// How long nothing changes in a namespace that has come to rest.
-const SETTLED: Duration = Duration::from_secs(1);
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// The cluster of all traces.
 pub const CLUSTER: &str = "demo-postgres";
