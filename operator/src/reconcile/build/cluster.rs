@@ -155,7 +155,8 @@ mod tests {
     /// The real CRD is not part of this repository; where it lies is said by `PERCONA_CRDS`.
     #[test]
     fn percona_declares_every_field_that_is_sent() {
-        let folder = std::env::var("PERCONA_CRDS").unwrap_or_else(|_| "/work/shared/percona/crds".to_owned());
+        let folder = std::env::var("PERCONA_CRDS")
+            .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/percona/crds").to_owned());
         let file = Path::new(&folder).join(format!("{}.yaml", names::PERCONA_CRD));
         if !file.exists() {
             eprintln!("skipped: {} does not exist; PERCONA_CRDS names the folder of Percona's CRDs", file.display());
