@@ -152,7 +152,7 @@ async fn pods_live_as_under_a_kubelet() {
         directory: run.directory().join("control-plane"),
         spawner: spawner.clone(),
         crds: CustomResources::default(),
-        cache: std::env::temp_dir().join("dittofs-conformance-prepared"),
+        cache: Cache::default_root().unwrap(),
     })
     .await
     .unwrap();
