@@ -116,10 +116,11 @@ impl Defect {
 }
 
 /// What differs from run to run.
-const FILTERS: [(&str, &str); 6] = [
+const FILTERS: [(&str, &str); 7] = [
+    (r"/\S*/scenarios/", "scenarios/"),
     (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "<time>"),
     (r"\b\d+(\.\d+)? ?(ms|s)\b", "<duration>"),
-    (r"-[0-9a-z]{5}\b", "-<random>"),
+    (r"-([0-9a-z]{5}|[0-9a-f]{6})\b", "-<random>"),
     (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<uid>"),
     (r"\b[0-9a-f]{64}\b", "<digest>"),
     (r"\b(127|10)\.\d+\.\d+\.\d+(:\d+)?", "<address>"),
