@@ -34,7 +34,7 @@ pub struct Context {
     pub faults: BTreeMap<String, FaultId>,
     /// Warnings of the API server and of the engine, for the report.
     pub warnings: Vec<String>,
-    /// What was waited for and seen, for `bench`.
+    /// What was waited for and seen, for the report.
     pub sightings: Vec<Sighting>,
 }
 
