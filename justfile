@@ -72,6 +72,10 @@ e2e-minio:
 soak-core COUNT="20":
     cargo run -p conformance -- run --repeat {{ COUNT }} --no-skips --allowed-skips ci/allowed-skips.yaml
 
+# Measure start, scenarios, verdicts, tear-down and memory
+bench *ARGS:
+    cargo run -p conformance -- bench {{ ARGS }}
+
 # Break the operator in each known way and see that the right scenario says so
 defects *ARGS:
     cargo test -p conformance --test defects -- --ignored {{ ARGS }}

@@ -2,6 +2,7 @@
 //!
 //! `docs/design/architecture.md` draws the layers; each module says in its first lines which one it belongs to.
 
+pub mod bench;
 pub mod cli;
 pub mod controlplane;
 pub mod duration;

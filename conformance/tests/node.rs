@@ -153,6 +153,7 @@ async fn pods_live_as_under_a_kubelet() {
         spawner: spawner.clone(),
         crds: CustomResources::default(),
         cache: Cache::default_root().unwrap(),
+        audit: conformance::controlplane::Audit::default(),
     })
     .await
     .unwrap();

@@ -2,6 +2,7 @@
 //!
 //! Entry layer.
 
+mod bench;
 mod clean;
 mod env;
 mod error;
@@ -52,6 +53,8 @@ enum Verb {
     Env(env::Env),
     /// Remove what a killed run has left behind
     Clean(clean::Clean),
+    /// Measure the embedded environment
+    Bench(bench::Bench),
     /// Explain a command, or the exit codes
     Help(help::Help),
 }
@@ -83,6 +86,7 @@ async fn perform(verb: Verb) -> Result<Exit, CliError> {
         Verb::Schema(schema) => schema.perform(),
         Verb::Env(env) => env.perform().await,
         Verb::Clean(clean) => clean.perform().await,
+        Verb::Bench(bench) => bench.perform().await,
         Verb::Help(help) => help.perform(),
     }
 }
@@ -113,6 +117,7 @@ mod tests {
     #[case(&["env"])]
     #[case(&["env", "up"])]
     #[case(&["clean"])]
+    #[case(&["bench"])]
     fn help_is_as_it_was(#[case] path: &[&str]) {
         let mut command = Cli::command().term_width(100);
         // Where a default hangs on the machine, the text does not.

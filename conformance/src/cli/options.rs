@@ -31,6 +31,14 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// This selection, or `names` when it names nothing.
+    pub fn or(mut self, names: &[&str]) -> Self {
+        if self.names.is_empty() && self.filter.is_empty() {
+            self.names = names.iter().map(|name| (*name).to_owned()).collect();
+        }
+        self
+    }
+
     /// The directory, as people are told about it.
     pub fn directory(&self) -> PathBuf {
         self.scenarios.clone().unwrap_or_else(|| shown(&root().join("scenarios")))

@@ -4,10 +4,32 @@ use std::path::Path;
 
 use crate::process::Launch;
 
-/// Who did what when, but no bodies: an audit log never holds the content of a Secret.
-///
-/// Left out: health checks, and what the control plane reads to keep itself going. Its writes are kept.
-pub(super) const AUDIT_POLICY: &str = "\
+/// What the audit log holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Audit {
+    /// Who did what when, but no bodies: such a log never holds the content of a Secret.
+    #[default]
+    Requests,
+    /// Also what the API server answered to the writes of those kinds that scenarios wait for, so that a write can be
+    /// tied to the version that a watch has shown. Secrets and `ConfigMap`s are not among them. For measurements: bodies
+    /// cost time.
+    Versions,
+}
+
+impl Audit {
+    /// The policy file.
+    ///
+    /// Left out: health checks, and what the control plane reads to keep itself going. Its writes are kept.
+    pub(super) fn policy(self) -> String {
+        let versions = match self {
+            Self::Requests => "",
+            Self::Versions => VERSIONS,
+        };
+        format!("{HEAD}{versions}  - level: Metadata\n")
+    }
+}
+
+const HEAD: &str = "\
 apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
@@ -19,7 +41,18 @@ rules:
   - level: None
     users: [system:kube-controller-manager]
     verbs: [get, list, watch]
-  - level: Metadata
+";
+
+const VERSIONS: &str = "  \
+  - level: RequestResponse
+    omitManagedFields: true
+    verbs: [create, update, patch]
+    resources:
+      - group: \"\"
+        resources: [pods, pods/status, services, persistentvolumeclaims]
+      - group: apps
+      - group: dittofs.dittofs.com
+      - group: pgv2.percona.com
 ";
 
 /// The address range of Services; the addresses are given out and never used.

@@ -18,6 +18,7 @@ mod prepared;
 mod ready;
 mod server;
 
+pub use apiserver::Audit;
 pub use components::Components;
 pub use crds::{CustomResources, remove, wait_until_established};
 pub use kubeconfig::Access;

@@ -10,6 +10,7 @@ use kube::Client;
 use kube::api::{Api, PostParams};
 use kube::runtime::wait::{Condition, await_condition};
 
+use super::apiserver::Audit;
 use super::components::Components;
 use super::crds::CustomResources;
 use super::kubeconfig::Access;
@@ -33,6 +34,8 @@ pub struct Options {
     pub crds: CustomResources,
     /// Where prepared etcd data is kept between runs.
     pub cache: PathBuf,
+    /// What its audit log holds.
+    pub audit: Audit,
 }
 
 /// A control plane that runs. Dropping it kills its processes.
@@ -46,14 +49,14 @@ impl ControlPlane {
     /// Starts etcd and the API server, and returns when it is ready. The controllers come later: see
     /// [`ControlPlane::start_controllers`].
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        let Options { binaries, directory, spawner, crds, cache } = &options;
+        let Options { binaries, directory, spawner, crds, cache, audit } = &options;
         create_private(directory)?;
         let key = prepared::key(binaries, crds).context("looking at the control plane's programs")?;
         let data = etcd::data(directory);
         prepared::provide(cache, &key, &data, async || {
             let directory = directory.join("prepare");
             create_private(&directory)?;
-            let server = Server::start(binaries, &directory, spawner).await?;
+            let server = Server::start(binaries, &directory, *audit, spawner).await?;
             let components = server.components();
             tokio::select! {
                 biased;
@@ -65,7 +68,7 @@ impl ControlPlane {
         })
         .await?;
         tracing::info!("the data of the control plane is there");
-        let server = Server::start(binaries, directory, spawner).await?;
+        let server = Server::start(binaries, directory, *audit, spawner).await?;
         Ok(Self { server, controllers: None, options })
     }
 
@@ -122,7 +125,7 @@ impl ControlPlane {
         self.options.directory.join("admin.kubeconfig")
     }
 
-    /// The audit log: JSON lines, one per answered request, without bodies.
+    /// The audit log: JSON lines, one per answered request; see [`Audit`].
     pub fn audit_log(&self) -> PathBuf {
         self.options.directory.join("audit.log")
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use kube::Client;
 
+use super::apiserver::Audit;
 use super::components::Components;
 use super::kubeconfig::Access;
 use super::{apiserver, etcd, ready};
@@ -46,9 +47,9 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts etcd on `<directory>/etcd` (empty when it is not there) and the API server before it.
-    pub async fn start(binaries: &Binaries, directory: &Path, spawner: &Spawner) -> anyhow::Result<Self> {
+    pub async fn start(binaries: &Binaries, directory: &Path, audit: Audit, spawner: &Spawner) -> anyhow::Result<Self> {
         let authority = Authority::create("dittofs-conformance control plane")?;
-        write_files(directory, &authority).with_context(|| format!("writing to {}", directory.display()))?;
+        write_files(directory, audit, &authority).with_context(|| format!("writing to {}", directory.display()))?;
         let admin = authority.client("dittofs-conformance", Some(ADMINISTRATORS))?;
         let etcd = spawner.spawn(&etcd::launch(&binaries.etcd, directory)).await?;
         for attempt in 1.. {
@@ -98,7 +99,7 @@ impl Server {
 }
 
 /// The certificates and keys, and the audit policy.
-fn write_files(directory: &Path, authority: &Authority) -> anyhow::Result<()> {
+fn write_files(directory: &Path, audit: Audit, authority: &Authority) -> anyhow::Result<()> {
     let pki = directory.join("pki");
     std::fs::create_dir(&pki)?;
     std::fs::write(pki.join("ca.crt"), authority.certificate())?;
@@ -110,7 +111,7 @@ fn write_files(directory: &Path, authority: &Authority) -> anyhow::Result<()> {
     crate::redact::register(&signer.serialize_pem());
     std::fs::write(pki.join("service-account.pub"), signer.public_key_pem())?;
     std::fs::write(pki.join("service-account.key"), signer.serialize_pem())?;
-    std::fs::write(directory.join("audit-policy.yaml"), apiserver::AUDIT_POLICY)?;
+    std::fs::write(directory.join("audit-policy.yaml"), audit.policy())?;
     Ok(())
 }
 

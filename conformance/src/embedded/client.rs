@@ -165,6 +165,10 @@ impl Site for EmbeddedSite {
         }
     }
 
+    fn audit_log(&self) -> Option<PathBuf> {
+        Some(self.granted.audit_log.clone())
+    }
+
     async fn operator(&self) -> Result<OperatorState, EnvironmentError> {
         match self.connection.ask(Request::Operator).await? {
             Reply::Operator(state) => Ok(state),

@@ -26,6 +26,8 @@ pub struct Settings {
     pub log_level: String,
     /// How many control planes of their own scenarios may have at the same time.
     pub own_control_planes: usize,
+    /// Whether the audit log ties writes to versions, for measurements.
+    pub audit_versions: bool,
 }
 
 /// What stores objects.
@@ -50,6 +52,7 @@ impl Settings {
             storage: Storage::default(),
             log_level: "info".to_owned(),
             own_control_planes: 2,
+            audit_versions: false,
         }
     }
 

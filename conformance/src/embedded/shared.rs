@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::settings::{Settings, Storage};
-use crate::controlplane::{self, Binaries, ControlPlane, CustomResources};
+use crate::controlplane::{self, Audit, Binaries, ControlPlane, CustomResources};
 use crate::implementation::{Implementation, Prepared};
 use crate::node::{Image, ImageTable};
 use crate::postgres::{Addresses, Installation};
@@ -18,6 +18,7 @@ use crate::tools::{self, Cache, Clients, Needs, Progress, Tool, Workshop};
 pub(super) struct Parts {
     binaries: Binaries,
     cache: PathBuf,
+    audit: Audit,
     pub postgresql: Result<Installation, String>,
     pub clients: Result<Clients, String>,
     pub pgbackrest: Result<Tool, String>,
@@ -63,6 +64,7 @@ impl Parts {
                 kube_controller_manager: toolbox.control_plane.controller_manager.path,
             },
             cache: root,
+            audit: if settings.audit_versions { Audit::Versions } else { Audit::Requests },
             postgresql,
             clients: toolbox.clients,
             pgbackrest: toolbox.pgbackrest.map(reachable).map_or_else(|reason| Ok(Err(reason)), |tool| tool.map(Ok))?,
@@ -83,6 +85,7 @@ impl Parts {
             spawner: spawner.clone(),
             crds: crds.clone(),
             cache: self.cache.join("control-planes"),
+            audit: self.audit,
         })
         .await
     }

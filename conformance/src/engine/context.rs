@@ -46,6 +46,8 @@ pub struct Sighting {
     pub resource_version: String,
     /// Kind of the object.
     pub kind: String,
+    /// When the wait began. An object that had been as it should be before took no waiting.
+    pub since: jiff::Timestamp,
     /// When the verdict was reached.
     pub at: jiff::Timestamp,
 }
@@ -96,11 +98,12 @@ impl Context {
         Subject { kind: Kind::of(value), namespace: Some(namespace), name: text("name") }
     }
 
-    /// Notes that `object` ended a wait.
-    pub fn sighted(&mut self, object: &Value) {
+    /// Notes that `object` ended a wait that began at `since`.
+    pub fn sighted(&mut self, object: &Value, since: jiff::Timestamp) {
         self.sightings.push(Sighting {
             resource_version: object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned(),
             kind: object["kind"].as_str().unwrap_or_default().to_owned(),
+            since,
             at: jiff::Timestamp::now(),
         });
     }

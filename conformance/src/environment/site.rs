@@ -91,6 +91,11 @@ pub trait Site: Send + Sync {
     /// What the container has written so far (both streams), oldest first; empty when it has not started.
     async fn logs(&self, container: &Container) -> Result<String, EnvironmentError>;
 
+    /// The API server's audit log (JSON lines of `audit.k8s.io/v1` events), where it can be read.
+    fn audit_log(&self) -> Option<PathBuf> {
+        None
+    }
+
     /// State and log of the operator under test.
     async fn operator(&self) -> Result<OperatorState, EnvironmentError>;
 }

@@ -15,6 +15,7 @@ mod image;
 mod lifecycle;
 mod logs;
 mod names;
+mod slot;
 mod sources;
 mod status;
 mod surroundings;

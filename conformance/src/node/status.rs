@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use super::lifecycle::{Hindrance, Lifecycle, Phase, Role, Slot, Termination};
+use super::lifecycle::Lifecycle;
+use super::slot::{Hindrance, Phase, Role, Slot, Termination};
 
 /// Writes the status of one pod, and remembers since when each condition is what it is.
 #[derive(Debug)]

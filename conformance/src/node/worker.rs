@@ -17,8 +17,9 @@ use tokio::task::JoinSet;
 
 use super::address::Address;
 use super::check::{self, Purpose, Subject};
-use super::lifecycle::{Lifecycle, Role, Termination};
+use super::lifecycle::Lifecycle;
 use super::logs;
+use super::slot::{Role, Termination};
 use super::status::StatusWriter;
 use super::surroundings::Surroundings;
 use super::{Context, FIELD_MANAGER, Image, NODE_ADDRESS, sources, variables};

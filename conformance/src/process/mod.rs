@@ -7,7 +7,7 @@
 
 mod child;
 mod launch;
-mod procfs;
+pub(crate) mod procfs;
 mod run;
 mod shared_memory;
 pub mod shim;

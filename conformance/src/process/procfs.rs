@@ -48,7 +48,7 @@ fn start_time(stat: &str) -> Option<u64> {
 }
 
 /// All pids of the machine that can be seen.
-pub(super) fn pids() -> impl Iterator<Item = u32> {
+pub fn pids() -> impl Iterator<Item = u32> {
     fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
@@ -77,8 +77,21 @@ pub(super) fn working_directory(pid: u32) -> Option<PathBuf> {
 }
 
 /// Parent of `pid`.
-pub(super) fn parent(pid: u32) -> Option<u32> {
+pub fn parent(pid: u32) -> Option<u32> {
     number(pid, 4)?.try_into().ok()
+}
+
+/// Name of the program that `pid` runs, cut after 15 bytes by the kernel.
+pub fn name(pid: u32) -> Option<String> {
+    Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned())
+}
+
+/// Memory of `pid` in bytes, shared pages divided by the number of those who share them. `None` when it is gone, or is
+/// another user's.
+pub fn proportional_set_size(pid: u32) -> Option<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let kibibytes = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?.trim().strip_suffix(" kB")?;
+    Some(kibibytes.parse::<u64>().ok()? * 1024)
 }
 
 /// Whether `pid` has a controlling terminal. None of our children has: they are in sessions of their own.

@@ -78,6 +78,7 @@ impl Bench {
             spawner: self.spawner.clone(),
             crds,
             cache: Cache::default_root().unwrap(),
+            audit: conformance::controlplane::Audit::default(),
         })
         .await
         .unwrap()

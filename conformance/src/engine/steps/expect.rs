@@ -75,6 +75,7 @@ pub async fn assert(assert: &Assert, context: &mut Context, deadline: &Deadline)
     let mut result = Value::Null;
     for template in &assert.objects {
         let expectation = Expectation::of(template, assert.any_generation, context)?;
+        let since = jiff::Timestamp::now();
         let wanted = assert.count.map(|count| count as usize);
         let object = wait::until(&context.hub, &expectation.feed, deadline, |record| {
             let (matching, nearest) = expectation.look(record);
@@ -94,7 +95,7 @@ pub async fn assert(assert: &Assert, context: &mut Context, deadline: &Deadline)
             }
         })
         .await?;
-        context.sighted(&object);
+        context.sighted(&object, since);
         result = Arc::unwrap_or_clone(object);
     }
     Ok(result)

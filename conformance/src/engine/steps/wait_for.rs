@@ -24,6 +24,7 @@ pub async fn wait(wait: &Wait, context: &mut Context, deadline: &Deadline) -> Re
         condition["reason"] = reason.into();
     }
     let pattern = Pattern::literal(&json!({"status": {"conditions": [condition]}}));
+    let since = jiff::Timestamp::now();
     let last = wait::until(&context.hub, &selection.feed, deadline, |record| {
         let objects = selection.existing(record);
         for object in &objects {
@@ -40,6 +41,6 @@ pub async fn wait(wait: &Wait, context: &mut Context, deadline: &Deadline) -> Re
         objects.last().cloned().ok_or_else(missing)
     })
     .await?;
-    context.sighted(&last);
+    context.sighted(&last, since);
     Ok(Value::Null)
 }
