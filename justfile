@@ -9,7 +9,7 @@ export PATH := tools + ":" + env("PATH")
 default:
     @just --list
 
-# Install the developer's tools (just, nextest, cargo-deny) into the cache
+# Install the developer's tools (just, nextest, cargo-deny, zizmor, actionlint) into the cache
 bootstrap:
     ci/bootstrap
 
@@ -48,6 +48,11 @@ generated: generate
 lint-scenarios:
     cargo run --quiet -p conformance -- lint
 
+# Check the workflows of GitHub Actions
+workflows:
+    actionlint
+    zizmor --offline --persona=regular .github/workflows
+
 # Run all tests, the scenarios among them
 test *ARGS:
     cargo nextest run --workspace --locked {{ ARGS }}
@@ -84,9 +89,13 @@ defects *ARGS:
 leaks *ARGS:
     cargo test -p conformance --test leaks -- --ignored {{ ARGS }}
 
+# End the environment that tests have kept
+env-down:
+    cargo run --quiet -p conformance -- env down
+
 # Remove what a killed run left behind
 clean:
     cargo run --quiet -p conformance -- clean
 
 # Everything that CI runs, in its order
-ci: fmt-check lint deny generated lint-scenarios test e2e-no-skips e2e-minio
+ci: fmt-check lint deny workflows generated lint-scenarios test e2e-no-skips e2e-minio
