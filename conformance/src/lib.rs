@@ -25,4 +25,5 @@ pub mod redact;
 pub mod report;
 pub mod s3;
 pub mod scenario;
+pub mod supervisor;
 pub mod tools;

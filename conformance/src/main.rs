@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use conformance::embedded::supervisor;
-use conformance::{cli, process::shim};
+use conformance::process::shim;
+use conformance::{cli, supervisor};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);

@@ -12,11 +12,11 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{EnvironmentOptions, root};
-use crate::embedded::{self, connect_or_start, foreseen};
 use crate::engine::evidence::render;
 use crate::engine::{Job, Outcome, Settings, Verdict, run};
 use crate::environment::Capabilities;
 use crate::scenario::{self, Entry, Filter, Scenario, load};
+use crate::supervisor::{Plan, connect_or_start};
 use crate::tools::Display;
 
 /// How long the environment stays after the last test, for the next run.
@@ -36,20 +36,20 @@ pub fn main(program: PathBuf) -> ExitCode {
             return crate::exit::Exit::Usage.into();
         }
     };
-    let settings = EnvironmentOptions::from_environment().and_then(|options| options.settings());
-    let settings = match settings {
-        Ok(settings) => embedded::Settings { program, ..settings },
+    let plan = EnvironmentOptions::from_environment().and_then(|options| options.plan());
+    let plan = match plan {
+        Ok(plan) => plan.run_by(program),
         Err(error) => {
             eprintln!("{error}");
             return error.exit().into();
         }
     };
-    let capabilities = foreseen(&settings);
-    let trials = entries.into_iter().map(|entry| trial(entry, &settings, &capabilities, arguments.list)).collect();
+    let capabilities = plan.foreseen();
+    let trials = entries.into_iter().map(|entry| trial(entry, &plan, &capabilities, arguments.list)).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn trial(entry: Entry, settings: &embedded::Settings, capabilities: &Capabilities, listing: bool) -> Trial {
+fn trial(entry: Entry, plan: &Plan, capabilities: &Capabilities, listing: bool) -> Trial {
     let name = entry.name.replace('/', "::");
     let scenario = match entry.scenario {
         Ok(scenario) => Arc::new(scenario),
@@ -64,16 +64,16 @@ fn trial(entry: Entry, settings: &embedded::Settings, capabilities: &Capabilitie
         eprintln!("{name} is ignored: {reason}");
     }
     let ignored = reason.is_some();
-    let settings = settings.clone();
-    Trial::test(name, move || test(&scenario, entry.path, settings)).with_ignored_flag(ignored)
+    let plan = plan.clone();
+    Trial::test(name, move || test(&scenario, entry.path, plan)).with_ignored_flag(ignored)
 }
 
-fn test(scenario: &Arc<Scenario>, file: PathBuf, settings: embedded::Settings) -> Result<(), Failed> {
+fn test(scenario: &Arc<Scenario>, file: PathBuf, plan: Plan) -> Result<(), Failed> {
     // Whoever may have installed a provider before us has installed the same one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(async {
-        let environment = connect_or_start(settings, IDLE, &Display::stderr()).await?;
+        let environment = connect_or_start(plan, IDLE, &Display::stderr()).await?;
         let job = Job { scenario: scenario.clone(), file, repetition: 1 };
         let multiplier = std::env::var(MULTIPLIER).ok().and_then(|text| text.parse().ok()).unwrap_or(1.0);
         let settings = Settings {

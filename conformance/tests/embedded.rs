@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use conformance::embedded::{Embedded, Settings};
+use conformance::embedded::Settings;
 use conformance::environment::{Environment as _, Fault, Isolation, LeaseRequest};
+use conformance::supervisor::{Plan, Supervised};
 use conformance::tools::Display;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{Api, ListParams, PostParams};
@@ -33,12 +34,12 @@ kind: Namespace
 metadata: { name: stand-in }
 ";
 
-fn settings(directory: &Path) -> Settings {
+fn plan(directory: &Path) -> Plan {
     let implementation = directory.join("implementation.yaml");
     let probe = env!("CARGO_BIN_EXE_dittofs-probe");
     std::fs::write(&implementation, IMPLEMENTATION.replace("PROBE", probe)).unwrap();
     std::fs::write(directory.join("manifests.yaml"), MANIFESTS).unwrap();
-    Settings::new(env!("CARGO_BIN_EXE_conformance").into(), implementation)
+    Plan::Embedded(Settings::new(env!("CARGO_BIN_EXE_conformance").into(), implementation))
 }
 
 fn request(isolation: Isolation) -> LeaseRequest {
@@ -51,7 +52,7 @@ async fn an_environment_is_leased_and_leaves_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
     let started = std::time::Instant::now();
     let environment =
-        Embedded::start(settings(directory.path()), &Display::stderr(), &CancellationToken::new()).await.unwrap();
+        Supervised::start(plan(directory.path()), &Display::stderr(), &CancellationToken::new()).await.unwrap();
     eprintln!("up after {:?}", started.elapsed());
     assert_eq!(environment.description().implementation, "stand-in");
 

@@ -10,8 +10,8 @@ use super::CliError;
 use super::options::EnvironmentOptions;
 use super::tools::Tools;
 use crate::duration;
-use crate::embedded::{self, Status};
 use crate::exit::Exit;
+use crate::supervisor::{self, Status};
 use crate::tools::Display;
 
 /// Keep an environment between runs. Tests of `cargo nextest run` attach to it.
@@ -49,7 +49,7 @@ impl Env {
         let display = Display::stderr();
         match self {
             Self::Up(up) => {
-                let status = embedded::up(up.environment.settings()?, up.idle, &display).await;
+                let status = supervisor::up(up.environment.plan()?, up.idle, &display).await;
                 show(&status.map_err(|error| CliError::environment(&error))?);
                 Ok(Exit::Ok)
             }
@@ -62,7 +62,7 @@ impl Env {
                 Ok(Exit::Ok)
             }
             Self::Down => {
-                let ended = embedded::down(&display).await.map_err(|error| failed(&error))?;
+                let ended = supervisor::down(&display).await.map_err(|error| failed(&error))?;
                 anstream::println!("{}", if ended { "the environment has ended" } else { "no environment runs" });
                 Ok(Exit::Ok)
             }
@@ -84,7 +84,7 @@ impl Env {
 }
 
 async fn status(options: &EnvironmentOptions) -> Result<Option<Status>, CliError> {
-    embedded::status(&options.settings()?).await.map_err(|error| failed(&error))
+    supervisor::status(&options.plan()?).await.map_err(|error| failed(&error))
 }
 
 fn failed(error: &anyhow::Error) -> CliError {

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use crate::embedded::StartError;
 use crate::environment::EnvironmentError;
 use crate::exit::Exit;
 use crate::redact::redact;
 use crate::report::{ReportError, SkipError};
 use crate::scenario::LoadError;
+use crate::supervisor::StartError;
 
 /// An error that ends the program.
 #[derive(Debug)]

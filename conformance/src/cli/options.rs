@@ -8,12 +8,13 @@ use clap::{Args, Parser, ValueEnum};
 use super::CliError;
 use tokio_util::sync::CancellationToken;
 
-use crate::embedded::{Embedded, Settings, Storage};
+use crate::embedded::{Settings, Storage};
 use crate::environment::Environment;
 use crate::existing::Existing;
 use crate::exit::Exit;
 use crate::scenario::diagnostic::render;
 use crate::scenario::{Entry, Filter, Scenario, load};
+use crate::supervisor::{Plan, Supervised};
 use crate::tools;
 
 /// Which scenarios.
@@ -188,8 +189,17 @@ impl EnvironmentOptions {
         parsed.map(|parsed| parsed.options).map_err(|error| CliError::new(Exit::Usage, error))
     }
 
-    /// What the embedded environment is made of.
-    pub fn settings(&self) -> Result<Settings, CliError> {
+    /// What a supervisor is to bring up.
+    pub fn plan(&self) -> Result<Plan, CliError> {
+        match self.env {
+            Kind::Embedded => self.settings().map(Plan::Embedded),
+            Kind::Existing => {
+                Err(CliError::new(Exit::Usage, "an existing cluster is not kept by us; use `--env embedded`"))
+            }
+        }
+    }
+
+    fn settings(&self) -> Result<Settings, CliError> {
         let program = std::env::current_exe()
             .map_err(|error| CliError::new(Exit::Environment, format!("this program cannot find itself: {error}")))?;
         let absolute = |path: &Path| {
@@ -220,8 +230,8 @@ impl EnvironmentOptions {
     ) -> Result<Arc<dyn Environment>, CliError> {
         match self.env {
             Kind::Embedded => {
-                let embedded = Embedded::start(self.settings()?, display, interrupted).await;
-                Ok(Arc::new(embedded.map_err(|error| CliError::environment(&error))?))
+                let started = Supervised::start(self.plan()?, display, interrupted).await;
+                Ok(Arc::new(started.map_err(|error| CliError::environment(&error))?))
             }
             Kind::Existing => {
                 let connected = interrupted.run_until_cancelled(Existing::connect(self.kubeconfig.as_deref())).await;

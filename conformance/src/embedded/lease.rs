@@ -4,22 +4,26 @@ use std::net::SocketAddrV4;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use async_trait::async_trait;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use serde_json::json;
 
-use super::lanes::Permit;
-use super::protocol::Granted;
+use super::host::Own;
 use super::stack::Stack;
-use crate::environment::{Database, DatabaseRequest, EnvironmentError, Fault, FaultId, Isolation, LeaseRequest};
+use crate::environment::{Container, Database, DatabaseRequest, EnvironmentError, Fault, FaultId, OperatorState};
 use crate::percona::secret;
 use crate::pki::Authority;
 use crate::postgres::{Server, ServerOptions};
 use crate::redact;
+use crate::supervisor::{Granted, Lease, Permit};
 
 /// What one scenario has.
-pub(super) struct Lease {
+pub(super) struct EmbeddedLease {
     number: u64,
     stack: Arc<Stack>,
-    own: bool,
+    /// Where it is noted that the control plane is the scenario's own.
+    own: Option<Own>,
     bucket: String,
     faults: Vec<(FaultId, String, Fault)>,
     databases: Vec<RunningDatabase>,
@@ -32,73 +36,12 @@ struct RunningDatabase {
     names: Vec<String>,
 }
 
-impl Lease {
+impl EmbeddedLease {
     /// A lease of `stack`, which is the scenario's own or the shared one.
-    pub async fn new(number: u64, stack: Arc<Stack>, request: &LeaseRequest, permit: Permit) -> anyhow::Result<Self> {
+    pub async fn new(number: u64, stack: Arc<Stack>, own: Option<Own>, permit: Permit) -> anyhow::Result<Self> {
         let bucket = format!("conformance-{number}");
         stack.shared().s3.create_bucket(&bucket).await?;
-        Ok(Self {
-            number,
-            stack,
-            own: request.isolation == Isolation::Cluster,
-            bucket,
-            faults: Vec::new(),
-            databases: Vec::new(),
-            _permit: permit,
-        })
-    }
-
-    pub fn stack(&self) -> &Stack {
-        &self.stack
-    }
-
-    /// What the client needs to know.
-    pub fn granted(&self) -> Granted {
-        let endpoint = self.stack.shared().s3.endpoint();
-        Granted {
-            kubeconfig: self.stack.plane().kubeconfig(),
-            hosts: self.stack.hosts().path().to_owned(),
-            bindings: json!({
-                "s3": {
-                    "endpoint": endpoint.endpoint,
-                    "bucket": self.bucket,
-                    "region": endpoint.region,
-                    "accessKey": endpoint.access_key,
-                    "secretKey": endpoint.secret_key,
-                    "ca": endpoint.ca,
-                },
-            }),
-            secrets: vec![endpoint.secret_key.clone()],
-            audit_log: self.stack.plane().audit_log(),
-        }
-    }
-
-    /// Injects a fault.
-    pub async fn inject(&mut self, namespace: String, fault: Fault) -> Result<FaultId, EnvironmentError> {
-        let id = FaultId(format!("{}-{}", self.number, self.faults.len() + 1));
-        // Noted before it is there: half of a fault is undone too.
-        self.faults.push((id.clone(), namespace.clone(), fault.clone()));
-        self.stack.inject(&namespace, &fault).await?;
-        Ok(id)
-    }
-
-    /// Clears a fault.
-    pub async fn clear(&mut self, id: &FaultId) -> Result<(), EnvironmentError> {
-        let Some(index) = self.faults.iter().position(|(known, ..)| known == id) else {
-            return Err(EnvironmentError::Broken(format!("there is no fault {}, or it was cleared before", id.0)));
-        };
-        let (_, namespace, fault) = self.faults.remove(index);
-        self.stack.clear(&namespace, &fault).await
-    }
-
-    /// Makes a database.
-    pub async fn database(&mut self, namespace: &str, request: &DatabaseRequest) -> Result<Database, EnvironmentError> {
-        match &self.stack.shared().parts.postgresql {
-            Ok(_) => {}
-            Err(reason) => return Err(EnvironmentError::Unsupported(reason.clone())),
-        }
-        let made = self.make_database(namespace, request).await;
-        made.map_err(|error| EnvironmentError::Broken(format!("database {}: {error:#}", request.name)))
+        Ok(Self { number, stack, own, bucket, faults: Vec::new(), databases: Vec::new(), _permit: permit })
     }
 
     async fn make_database(&mut self, namespace: &str, request: &DatabaseRequest) -> anyhow::Result<Database> {
@@ -141,10 +84,71 @@ impl Lease {
             ca: authority.certificate().to_owned(),
         })
     }
+}
 
-    /// Undoes everything: faults in reverse order, databases, the bucket, the control plane if it is the scenario's own.
-    pub async fn end(mut self) {
-        if self.own {
+#[async_trait]
+impl Lease for EmbeddedLease {
+    fn granted(&self) -> Granted {
+        let endpoint = self.stack.shared().s3.endpoint();
+        Granted {
+            kubeconfig: self.stack.plane().kubeconfig(),
+            hosts: self.stack.hosts().path().to_owned(),
+            bindings: json!({
+                "s3": {
+                    "endpoint": endpoint.endpoint,
+                    "bucket": self.bucket,
+                    "region": endpoint.region,
+                    "accessKey": endpoint.access_key,
+                    "secretKey": endpoint.secret_key,
+                    "ca": endpoint.ca,
+                },
+            }),
+            secrets: vec![endpoint.secret_key.clone()],
+            audit_log: self.stack.plane().audit_log(),
+        }
+    }
+
+    async fn inject(&mut self, namespace: String, fault: Fault) -> Result<FaultId, EnvironmentError> {
+        let id = FaultId(format!("{}-{}", self.number, self.faults.len() + 1));
+        // Noted before it is there: half of a fault is undone too.
+        self.faults.push((id.clone(), namespace.clone(), fault.clone()));
+        self.stack.inject(&namespace, &fault).await?;
+        Ok(id)
+    }
+
+    async fn clear(&mut self, id: &FaultId) -> Result<(), EnvironmentError> {
+        let Some(index) = self.faults.iter().position(|(known, ..)| known == id) else {
+            return Err(EnvironmentError::Broken(format!("there is no fault {}, or it was cleared before", id.0)));
+        };
+        let (_, namespace, fault) = self.faults.remove(index);
+        self.stack.clear(&namespace, &fault).await
+    }
+
+    async fn database(&mut self, namespace: &str, request: &DatabaseRequest) -> Result<Database, EnvironmentError> {
+        match &self.stack.shared().parts.postgresql {
+            Ok(_) => {}
+            Err(reason) => return Err(EnvironmentError::Unsupported(reason.clone())),
+        }
+        let made = self.make_database(namespace, request).await;
+        made.map_err(|error| EnvironmentError::Broken(format!("database {}: {error:#}", request.name)))
+    }
+
+    async fn logs(&self, container: &Container) -> Result<String, EnvironmentError> {
+        self.stack.logs(container)
+    }
+
+    async fn operator(&self) -> Result<OperatorState, EnvironmentError> {
+        Ok(self.stack.operator().state())
+    }
+
+    fn broken(&self) -> BoxFuture<'static, anyhow::Error> {
+        let components = self.stack.plane().components();
+        async move { components.ended().await }.boxed()
+    }
+
+    /// Faults in reverse order, databases, the bucket, the control plane if it is the scenario's own.
+    async fn end(mut self: Box<Self>) {
+        if self.own.is_some() {
             // Faults and all go with it.
             self.stack.stop().await;
         } else {
@@ -164,9 +168,10 @@ impl Lease {
         if let Err(error) = self.stack.shared().s3.remove_bucket(&self.bucket).await {
             tracing::warn!(bucket = self.bucket, %error, "a bucket could not be removed");
         }
-        if self.own
-            && let Err(error) = std::fs::remove_dir_all(self.stack.directory())
-                .with_context(|| format!("removing {}", self.stack.directory().display()))
+        let Some(own) = &self.own else { return };
+        own.remove(self.number);
+        if let Err(error) = std::fs::remove_dir_all(self.stack.directory())
+            .with_context(|| format!("removing {}", self.stack.directory().display()))
         {
             tracing::warn!("{error:#}");
         }

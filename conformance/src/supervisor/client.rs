@@ -13,10 +13,10 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
+use super::plan::Plan;
+use super::process::{Charge, Life};
 use super::protocol::{Granted, Hello, Reply, Request};
-use super::settings::Settings;
 use super::start::{Started, end, start};
-use super::supervisor::{Charge, Life};
 use crate::environment::{
     Capabilities, Container, Database, DatabaseRequest, Description, Environment, EnvironmentError, Fault, FaultId,
     LeaseRequest, OperatorState, Site, Stream,
@@ -24,22 +24,22 @@ use crate::environment::{
 use crate::tools::Display;
 use crate::{hosts, redact};
 
-/// A running embedded environment.
-pub struct Embedded {
+/// A running environment that a supervisor owns.
+pub struct Supervised {
     socket: PathBuf,
     hello: Hello,
     /// The supervisor, when it is ours. Its standard input is open as long as we live.
     child: Mutex<Option<Child>>,
 }
 
-impl Embedded {
+impl Supervised {
     /// Starts an environment that ends with this process at the latest.
     ///
     /// # Errors
     /// It cannot be started ([`super::StartError`] in the chain says how the program is to end), or `interrupted` was
     /// cancelled; nothing of it runs any more then.
-    pub async fn start(settings: Settings, display: &Display, interrupted: &CancellationToken) -> anyhow::Result<Self> {
-        let charge = Charge { settings, life: Life::Owned };
+    pub async fn start(plan: Plan, display: &Display, interrupted: &CancellationToken) -> anyhow::Result<Self> {
+        let charge = Charge { plan, life: Life::Owned };
         let Started { socket, child } = start(&charge, display, interrupted).await?;
         let mut environment = Self::attach(socket).await?;
         environment.child = Mutex::new(Some(child));
@@ -66,7 +66,7 @@ fn broken(error: &anyhow::Error) -> EnvironmentError {
 }
 
 #[async_trait]
-impl Environment for Embedded {
+impl Environment for Supervised {
     fn description(&self) -> &Description {
         &self.hello.description
     }
@@ -81,7 +81,7 @@ impl Environment for Embedded {
             Reply::Lease(granted) => {
                 granted.secrets.iter().for_each(|secret| redact::register(secret));
                 let config = config(&granted).await.map_err(|error| broken(&error))?;
-                Ok(Arc::new(EmbeddedSite { connection, config, granted: *granted }))
+                Ok(Arc::new(LeasedSite { connection, config, granted: *granted }))
             }
             other => Err(unexpected(&other)),
         }
@@ -102,7 +102,7 @@ async fn config(granted: &Granted) -> anyhow::Result<kube::Config> {
 }
 
 /// A leased control plane.
-struct EmbeddedSite {
+struct LeasedSite {
     connection: Connection,
     config: kube::Config,
     granted: Granted,
@@ -113,7 +113,7 @@ fn unexpected(reply: &Reply) -> EnvironmentError {
 }
 
 #[async_trait]
-impl Site for EmbeddedSite {
+impl Site for LeasedSite {
     fn config(&self) -> kube::Config {
         self.config.clone()
     }

@@ -13,8 +13,8 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::failure::StartError;
+use super::process::{COMMAND, Charge, Life};
 use super::protocol::{Announcement, receive};
-use super::supervisor::{COMMAND, Charge, Life};
 use crate::environment::EnvironmentError;
 use crate::exit::Exit;
 use crate::process::{default_base, list};
@@ -104,11 +104,11 @@ pub(super) async fn start(
     display: &Display,
     interrupted: &CancellationToken,
 ) -> anyhow::Result<Started> {
-    let mut command = Command::new(&charge.settings.program);
+    let mut command = Command::new(charge.plan.program());
     command.arg(COMMAND).arg(serde_json::to_string(charge)?);
     command.stdin(if charge.life == Life::Owned { Stdio::piped() } else { Stdio::null() });
     command.stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().with_context(|| format!("starting {}", charge.settings.program.display()))?;
+    let mut child = command.spawn().with_context(|| format!("starting {}", charge.plan.program().display()))?;
     let stdout = child.stdout.take().context("the supervisor has no standard output")?;
     match interrupted.run_until_cancelled(ready(BufReader::new(stdout), display)).await {
         Some(Ok(Some(socket))) => Ok(Started { socket, child }),

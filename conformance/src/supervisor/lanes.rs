@@ -11,39 +11,54 @@ use crate::environment::Isolation;
 
 /// The queues.
 #[derive(Clone, Debug)]
-pub(super) struct Lanes {
+pub struct Lanes {
     shared: Arc<RwLock<()>>,
-    own: Arc<Semaphore>,
+    /// Leave for control planes beside the shared one; none where there cannot be any.
+    own: Option<Arc<Semaphore>>,
 }
 
 /// Leave to use a control plane, until it is dropped.
 #[derive(Debug)]
-pub(super) enum Permit {
+pub struct Permit {
+    _guard: Guard,
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "a guard is held, not read")]
+enum Guard {
     /// The shared one, with others.
-    Shared { _guard: OwnedRwLockReadGuard<()> },
+    Shared(OwnedRwLockReadGuard<()>),
     /// The shared one, alone.
-    Exclusive { _guard: OwnedRwLockWriteGuard<()> },
+    Exclusive(OwnedRwLockWriteGuard<()>),
     /// One of its own.
-    Own { _guard: OwnedSemaphorePermit },
+    Own(OwnedSemaphorePermit),
 }
 
 impl Lanes {
     /// `own`: how many control planes beside the shared one there may be at a time.
     pub fn new(own: usize) -> Self {
-        Self { shared: Arc::default(), own: Arc::new(Semaphore::new(own.max(1))) }
+        Self { shared: Arc::default(), own: Some(Arc::new(Semaphore::new(own.max(1)))) }
+    }
+
+    /// There is the shared control plane alone: who needs one of its own gets the shared one, alone.
+    pub fn single() -> Self {
+        Self { shared: Arc::default(), own: None }
     }
 
     /// Waits for leave. Given up by dropping the future.
     pub async fn enter(&self, isolation: Isolation) -> Permit {
-        match isolation {
-            Isolation::Namespace => Permit::Shared { _guard: Arc::clone(&self.shared).read_owned().await },
-            Isolation::Operator => Permit::Exclusive { _guard: Arc::clone(&self.shared).write_owned().await },
-            Isolation::Cluster => match Arc::clone(&self.own).acquire_owned().await {
-                Ok(guard) => Permit::Own { _guard: guard },
+        let guard = match (isolation, &self.own) {
+            (Isolation::Namespace, _) => Guard::Shared(Arc::clone(&self.shared).read_owned().await),
+            (Isolation::Cluster, Some(own)) => match Arc::clone(own).acquire_owned().await {
+                Ok(guard) => Guard::Own(guard),
                 // Never closed.
                 Err(_) => std::future::pending().await,
             },
-        }
+            (Isolation::Operator, _) | (Isolation::Cluster, None) => {
+                Guard::Exclusive(Arc::clone(&self.shared).write_owned().await)
+            }
+        };
+        Permit { _guard: guard }
     }
 }
 
@@ -101,5 +116,14 @@ mod tests {
         assert!(lanes.enter(Isolation::Cluster).now_or_never().is_none());
         drop(first);
         assert!(lanes.enter(Isolation::Cluster).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn where_there_is_one_control_plane_who_needs_one_has_it_alone() {
+        let lanes = Lanes::single();
+        let alone = lanes.enter(Isolation::Cluster).await;
+        assert!(lanes.enter(Isolation::Namespace).now_or_never().is_none());
+        drop(alone);
+        assert!(lanes.enter(Isolation::Namespace).now_or_never().is_some());
     }
 }

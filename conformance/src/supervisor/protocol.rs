@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::failure::StartError;
-use super::settings::Fingerprint;
+use super::fingerprint::Fingerprint;
 use crate::environment::{
     Capabilities, Container, Database, DatabaseRequest, Description, EnvironmentError, Fault, FaultId, LeaseRequest,
     OperatorState,
@@ -82,7 +82,7 @@ pub(super) struct Hello {
 /// A lease.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Granted {
+pub struct Granted {
     /// The administrator's kubeconfig.
     pub kubeconfig: PathBuf,
     /// The hosts file of that control plane.

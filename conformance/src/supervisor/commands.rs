@@ -6,12 +6,13 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
 
-use super::client::Embedded;
+use super::client::Supervised;
 use super::connection::Connection;
+use super::fingerprint::Fingerprint;
+use super::plan::Plan;
+use super::process::{Charge, Life};
 use super::protocol::{Reply, Request, Usage};
-use super::settings::{Fingerprint, Settings};
 use super::start::{Record, Started, lock, start};
-use super::supervisor::{Charge, Life};
 use crate::environment::{Description, Environment as _};
 use crate::process::{Swept, default_base, sweep};
 use crate::tools::Display;
@@ -36,22 +37,22 @@ pub struct Status {
 ///
 /// # Errors
 /// It cannot be started, or one that does not fit is in use.
-pub async fn up(settings: Settings, idle: Duration, display: &Display) -> anyhow::Result<Status> {
-    let environment = connect_or_start(settings.clone(), idle, display).await?;
-    let status = status(&settings).await?;
+pub async fn up(plan: Plan, idle: Duration, display: &Display) -> anyhow::Result<Status> {
+    let environment = connect_or_start(plan.clone(), idle, display).await?;
+    let status = status(&plan).await?;
     drop(environment);
     status.context("the environment has ended again")
 }
 
-/// The environment that fits `settings`: one that runs, or a new one. An idle one that does not fit is replaced.
+/// The environment that fits `plan`: one that runs, or a new one. An idle one that does not fit is replaced.
 ///
 /// # Errors
 /// It cannot be started, or one that does not fit is in use.
-pub async fn connect_or_start(settings: Settings, idle: Duration, display: &Display) -> anyhow::Result<Embedded> {
+pub async fn connect_or_start(plan: Plan, idle: Duration, display: &Display) -> anyhow::Result<Supervised> {
     let _lock = lock(display).await?;
     if let Some(record) = Record::find()? {
-        let environment = Embedded::attach(record.socket).await?;
-        let differences = differences(&environment, &settings).await?;
+        let environment = Supervised::attach(record.socket).await?;
+        let differences = differences(&environment, &plan).await?;
         if differences.is_empty() {
             return Ok(environment);
         }
@@ -66,20 +67,20 @@ pub async fn connect_or_start(settings: Settings, idle: Duration, display: &Disp
         }
         end(&environment).await?;
     }
-    let charge = Charge { settings, life: Life::Kept { idle_seconds: idle.as_secs() } };
+    let charge = Charge { plan, life: Life::Kept { idle_seconds: idle.as_secs() } };
     let Started { socket, .. } = start(&charge, display, &CancellationToken::new()).await?;
-    Embedded::attach(socket).await
+    Supervised::attach(socket).await
 }
 
-/// The kept environment, compared with `settings`; `None` when there is none.
-pub async fn status(settings: &Settings) -> anyhow::Result<Option<Status>> {
+/// The kept environment, compared with `plan`; `None` when there is none.
+pub async fn status(plan: &Plan) -> anyhow::Result<Option<Status>> {
     let Some(record) = Record::find()? else { return Ok(None) };
-    let environment = Embedded::attach(record.socket).await?;
+    let environment = Supervised::attach(record.socket).await?;
     Ok(Some(Status {
         description: environment.description().clone(),
         usage: usage(&environment.connect().await?).await?,
         kubeconfig: record.kubeconfig,
-        differences: environment.hello().fingerprint.differences(&Fingerprint::now(settings)),
+        differences: environment.hello().fingerprint.differences(&Fingerprint::now(plan)),
     }))
 }
 
@@ -87,7 +88,7 @@ pub async fn status(settings: &Settings) -> anyhow::Result<Option<Status>> {
 pub async fn down(display: &Display) -> anyhow::Result<bool> {
     let _lock = lock(display).await?;
     let Some(record) = Record::find()? else { return Ok(false) };
-    end(&Embedded::attach(record.socket).await?).await?;
+    end(&Supervised::attach(record.socket).await?).await?;
     Ok(true)
 }
 
@@ -97,8 +98,8 @@ pub async fn clean() -> anyhow::Result<Swept> {
 }
 
 /// What differs between a running environment and what would be started now.
-async fn differences(environment: &Embedded, settings: &Settings) -> anyhow::Result<Vec<String>> {
-    let mut differences = environment.hello().fingerprint.differences(&Fingerprint::now(settings));
+async fn differences(environment: &Supervised, plan: &Plan) -> anyhow::Result<Vec<String>> {
+    let mut differences = environment.hello().fingerprint.differences(&Fingerprint::now(plan));
     if differences.is_empty() {
         // Without nextest, every process is a run of its own.
         let run = std::env::var(NEXTEST_RUN).unwrap_or_else(|_| format!("pid-{}", std::process::id()));
@@ -118,7 +119,7 @@ async fn usage(connection: &Connection) -> anyhow::Result<Usage> {
 }
 
 /// Tells a supervisor to end and waits until it has.
-async fn end(environment: &Embedded) -> anyhow::Result<()> {
+async fn end(environment: &Supervised) -> anyhow::Result<()> {
     let connection = environment.connect().await?;
     let pid = usage(&connection).await?.pid;
     connection.ask(Request::Shutdown).await?;

@@ -1,54 +1,41 @@
 //! The supervisor's side of a connection.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::future::BoxFuture;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::lanes::Lanes;
-use super::lease::Lease;
-use super::protocol::{Granted, Hello, Reply, Request, Usage, VERSION, receive, send};
-use super::settings::FileStamp;
-use super::shared::Shared;
-use super::stack::Stack;
-use crate::controlplane::Components;
+use super::host::{Host, Lease};
+use super::protocol::{Hello, Reply, Request, Usage, VERSION, receive, send};
 use crate::environment::{EnvironmentError, Isolation, LeaseRequest};
 
 /// What all connections share.
 pub(super) struct Service {
-    shared: Arc<Shared>,
-    stack: Arc<Stack>,
-    lanes: Lanes,
+    host: Arc<dyn Host>,
     hello: Hello,
     /// Scenarios that hold a lease or wait for one, by the number of their connection.
     users: watch::Sender<BTreeMap<u64, String>>,
     connections: AtomicU64,
-    /// Test runs for which the operator was built again, and the version that runs.
-    refreshed: tokio::sync::Mutex<BTreeSet<String>>,
-    program: Option<FileStamp>,
-    /// Control planes of scenarios' own, to be ended with everything else.
-    own: Mutex<BTreeMap<u64, Arc<Stack>>>,
+    /// Test runs for which the operator was built again, and whether it had changed then.
+    refreshed: tokio::sync::Mutex<BTreeMap<String, bool>>,
     shutdown: CancellationToken,
 }
 
 impl Service {
     /// `shutdown` is cancelled when a client asks for the end.
-    pub fn new(shared: Arc<Shared>, stack: Arc<Stack>, hello: Hello, shutdown: CancellationToken) -> Self {
+    pub fn new(host: Arc<dyn Host>, hello: Hello, shutdown: CancellationToken) -> Self {
         Self {
-            lanes: Lanes::new(shared.settings.own_control_planes),
-            program: FileStamp::of(&shared.prepared.program()).ok(),
-            shared,
-            stack,
+            host,
             hello,
             users: watch::Sender::default(),
             connections: AtomicU64::new(0),
             refreshed: tokio::sync::Mutex::default(),
-            own: Mutex::default(),
             shutdown,
         }
     }
@@ -63,7 +50,7 @@ impl Service {
         let number = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
         let (reader, mut writer) = stream.into_split();
         let mut reader = BufReader::new(reader);
-        let mut lease = None;
+        let mut lease: Option<Box<dyn Lease>> = None;
         let mut greeted = false;
         // An error is a client that went away, or one that does not speak this protocol: either way it is over.
         while let Ok(Some(request)) = receive::<Request>(&mut reader).await {
@@ -76,20 +63,17 @@ impl Service {
                 Request::Lease(_) if lease.is_some() => refuse("a connection holds one lease at most"),
                 Request::Lease(request) => {
                     match self.lease(number, &request, &mut reader).await {
-                        Some(Ok((granted, taken))) => {
-                            lease = Some(taken);
-                            Reply::Lease(Box::new(granted))
-                        }
+                        Some(Ok(taken)) => Reply::Lease(Box::new(lease.insert(taken).granted())),
                         Some(Err(error)) => refuse(&format!("{error:#}")),
                         // The client has gone while it waited.
                         None => break,
                     }
                 }
                 other => {
-                    let components = lease.as_ref().map(|lease: &Lease| lease.stack().plane().components());
+                    let broken = lease.as_ref().map(|lease| lease.broken());
                     tokio::select! {
                         biased;
-                        reply = broken(components) => reply,
+                        reply = refused(broken) => reply,
                         reply = self.answer(other, lease.as_mut()) => reply,
                     }
                 }
@@ -101,11 +85,10 @@ impl Service {
         if let Some(lease) = lease {
             lease.end().await;
         }
-        lock(&self.own).remove(&number);
         self.users.send_if_modified(|users| users.remove(&number).is_some());
     }
 
-    async fn answer(&self, request: Request, lease: Option<&mut Lease>) -> Reply {
+    async fn answer(&self, request: Request, lease: Option<&mut Box<dyn Lease>>) -> Reply {
         match (request, lease) {
             (Request::Inject { namespace, fault }, Some(lease)) => {
                 lease.inject(namespace, fault).await.map_or_else(Reply::Error, Reply::Fault)
@@ -116,16 +99,16 @@ impl Service {
                 .await
                 .map_or_else(Reply::Error, |database| Reply::Database(Box::new(database))),
             (Request::Logs(container), Some(lease)) => {
-                lease.stack().logs(&container).map_or_else(Reply::Error, Reply::Logs)
+                lease.logs(&container).await.map_or_else(Reply::Error, Reply::Logs)
             }
-            (Request::Operator, Some(lease)) => Reply::Operator(lease.stack().operator().state()),
+            (Request::Operator, Some(lease)) => lease.operator().await.map_or_else(Reply::Error, Reply::Operator),
             (Request::Refresh { run }, _) => match self.refresh(run).await {
                 Ok(changed) => Reply::Refreshed { changed },
                 Err(error) => refuse(&format!("{error:#}")),
             },
             (Request::Usage, _) => Reply::Usage(Usage {
                 scenarios: self.users.borrow().values().cloned().collect(),
-                control_planes: 1 + lock(&self.own).len(),
+                control_planes: self.host.control_planes(),
                 pid: std::process::id(),
             }),
             (Request::Shutdown, _) => {
@@ -143,58 +126,43 @@ impl Service {
         number: u64,
         request: &LeaseRequest,
         reader: &mut BufReader<OwnedReadHalf>,
-    ) -> Option<anyhow::Result<(Granted, Lease)>> {
+    ) -> Option<anyhow::Result<Box<dyn Lease>>> {
         self.users.send_modify(|users| drop(users.insert(number, request.scenario.clone())));
-        let shared = self.stack.plane().components();
         let permit = tokio::select! {
             biased;
-            error = shared.ended(), if request.isolation != Isolation::Cluster => return Some(Err(error)),
-            permit = self.lanes.enter(request.isolation) => permit,
+            error = self.host.broken(), if request.isolation != Isolation::Cluster => return Some(Err(error)),
+            permit = self.host.lanes().enter(request.isolation) => permit,
             () = closed(reader) => return None,
         };
-        let granted = async {
-            let stack = match request.isolation {
-                Isolation::Namespace | Isolation::Operator => Arc::clone(&self.stack),
-                Isolation::Cluster => {
-                    let directory = self.shared.spawner.run().directory().join(format!("own-{number}"));
-                    let stack = Arc::new(Stack::start(Arc::clone(&self.shared), &directory).await?);
-                    lock(&self.own).insert(number, Arc::clone(&stack));
-                    stack
-                }
-            };
-            let lease = Lease::new(number, stack, request, permit).await?;
-            anyhow::Ok((lease.granted(), lease))
-        };
-        Some(granted.await)
+        Some(self.host.lease(number, request, permit).await)
     }
 
     /// Builds the operator again, once for each test run; whether it has changed since it was started.
     async fn refresh(&self, run: String) -> anyhow::Result<bool> {
         let mut refreshed = self.refreshed.lock().await;
-        if !refreshed.contains(&run) {
-            self.shared.rebuild().await?;
-            refreshed.insert(run);
+        if let Some(changed) = refreshed.get(&run) {
+            return Ok(*changed);
         }
-        Ok(FileStamp::of(&self.shared.prepared.program()).ok() != self.program)
+        let changed = self.host.refresh().await?;
+        refreshed.insert(run, changed);
+        Ok(changed)
     }
 
-    /// Waits until the shared control plane has broken down.
+    /// Waits until what scenarios share has broken down.
     pub async fn broken(&self) -> anyhow::Error {
-        self.stack.plane().components().ended().await
+        self.host.broken().await
     }
 
-    /// Ends all control planes.
+    /// Ends everything.
     pub async fn end(&self) {
-        let own = std::mem::take(&mut *lock(&self.own));
-        let own = futures::future::join_all(own.values().map(|stack| stack.stop()));
-        tokio::join!(own, self.stack.stop());
+        self.host.end().await;
     }
 }
 
 /// The answer when a control plane has broken down.
-async fn broken(components: Option<Components>) -> Reply {
-    match components {
-        Some(components) => refuse(&format!("{:#}", components.ended().await)),
+async fn refused(broken: Option<BoxFuture<'static, anyhow::Error>>) -> Reply {
+    match broken {
+        Some(broken) => refuse(&format!("{:#}", broken.await)),
         None => std::future::pending().await,
     }
 }
@@ -205,10 +173,6 @@ async fn closed(reader: &mut BufReader<OwnedReadHalf>) {
         Ok([]) | Err(_) => {}
         Ok(_) => std::future::pending().await,
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn refuse(message: &str) -> Reply {

@@ -18,16 +18,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::capabilities::capabilities;
 use super::failure::StartError;
+use super::fingerprint::Fingerprint;
+use super::plan::Plan;
 use super::protocol::{Announcement, Hello, VERSION};
 use super::serve::Service;
-use super::settings::{Fingerprint, Settings};
-use super::shared::Shared;
-use super::stack::{self, Stack};
 use super::start::Record;
-use crate::environment::Description;
-use crate::percona::CrashScope;
 use crate::process::{Run, Spawner, default_base, sweep};
 use crate::tools::Progress;
 
@@ -41,7 +37,7 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Charge {
-    pub settings: Settings,
+    pub plan: Plan,
     pub life: Life,
 }
 
@@ -96,7 +92,7 @@ async fn supervise(charge: Charge) -> anyhow::Result<()> {
     tokio::spawn(watch_for_the_end(charge.life, end.clone()));
     tokio::task::spawn_blocking(|| sweep(&default_base())).await??;
     let run = Arc::new(Run::create(&default_base())?);
-    log_to(&run.directory().join("supervisor.log"), &charge.settings.log_level)?;
+    log_to(&run.directory().join("supervisor.log"), charge.plan.log_level())?;
     let started = tokio::select! {
         biased;
         () = end.cancelled() => Ok(None),
@@ -154,31 +150,15 @@ async fn start(
     let spawner = Spawner::new(Arc::clone(run), None)?;
     let progress = Progress::new(|event| announce(&Announcement::Progress(event)));
     // Taken before anything is built or started: a change in the middle makes the environment a stale one.
-    let fingerprint = Fingerprint::now(&charge.settings);
-    let directory = run.directory().join("shared");
-    stack::create(&directory)?;
-    let (shared, plane) = Shared::prepare(charge.settings.clone(), spawner, progress, &directory.join("plane")).await?;
-    let shared = Arc::new(shared);
-    let stack = Arc::new(Stack::assemble(Arc::clone(&shared), plane, &directory, CrashScope::Namespace).await?);
-
-    let implementation = shared.prepared.implementation();
-    let hello = Hello {
-        version: VERSION,
-        description: Description {
-            environment: "embedded".to_owned(),
-            kubernetes: stack.client().apiserver_version().await?.git_version,
-            percona: "double of 2.8.2".to_owned(),
-            implementation: implementation.name.clone(),
-            implementation_version: implementation.version.clone(),
-        },
-        capabilities: capabilities(&shared.parts, implementation, shared.prepared.has_webhook()),
-        fingerprint,
-    };
+    let fingerprint = Fingerprint::now(&charge.plan);
+    // On the heap: it holds the futures of everything that is started.
+    let host = Box::pin(charge.plan.clone().start(spawner, progress)).await?;
+    let hello =
+        Hello { version: VERSION, description: host.description(), capabilities: host.capabilities(), fingerprint };
     let socket = run.directory().join("supervisor.sock");
     let listener = UnixListener::bind(&socket).with_context(|| format!("listening on {}", socket.display()))?;
-    Record { life: charge.life, socket: socket.clone(), kubeconfig: stack.plane().kubeconfig() }
-        .write(run.directory())?;
-    let service = Arc::new(Service::new(shared, stack, hello, end.clone()));
+    Record { life: charge.life, socket: socket.clone(), kubeconfig: host.kubeconfig() }.write(run.directory())?;
+    let service = Arc::new(Service::new(host, hello, end.clone()));
     announce(&Announcement::Ready { socket });
     Ok((service, listener))
 }

@@ -1,0 +1,127 @@
+//! All control planes of one supervisor.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use super::capabilities::capabilities;
+use super::lease::EmbeddedLease;
+use super::settings::Settings;
+use super::shared::Shared;
+use super::stack::{self, Stack};
+use crate::environment::{Capabilities, Description, Isolation, LeaseRequest};
+use crate::percona::CrashScope;
+use crate::process::Spawner;
+use crate::supervisor::{self, FileStamp, Lanes, Lease, Permit};
+use crate::tools::Progress;
+
+/// Control planes of scenarios' own, by the numbers of their leases.
+#[derive(Clone, Default)]
+pub(super) struct Own(Arc<Mutex<BTreeMap<u64, Arc<Stack>>>>);
+
+impl Own {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Stack>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets one that has ended.
+    pub fn remove(&self, number: u64) {
+        self.lock().remove(&number);
+    }
+}
+
+/// The embedded environment, in the process that owns it.
+pub struct Host {
+    shared: Arc<Shared>,
+    stack: Arc<Stack>,
+    lanes: Lanes,
+    kubernetes: String,
+    /// The operator's program as it was when it was started.
+    program: Option<FileStamp>,
+    own: Own,
+}
+
+impl Host {
+    /// Brings everything up. Dropped in the middle, it kills what it has started.
+    ///
+    /// # Errors
+    /// Something cannot be had or does not start.
+    pub async fn start(settings: Settings, spawner: Spawner, progress: Progress) -> anyhow::Result<Self> {
+        let directory = spawner.run().directory().join("shared");
+        stack::create(&directory)?;
+        let lanes = Lanes::new(settings.own_control_planes);
+        let (shared, plane) = Shared::prepare(settings, spawner, progress, &directory.join("plane")).await?;
+        let shared = Arc::new(shared);
+        let stack = Stack::assemble(Arc::clone(&shared), plane, &directory, CrashScope::Namespace).await?;
+        Ok(Self {
+            lanes,
+            kubernetes: stack.client().apiserver_version().await?.git_version,
+            program: FileStamp::of(&shared.prepared.program()).ok(),
+            shared,
+            stack: Arc::new(stack),
+            own: Own::default(),
+        })
+    }
+}
+
+#[async_trait]
+impl supervisor::Host for Host {
+    fn description(&self) -> Description {
+        let implementation = self.shared.prepared.implementation();
+        Description {
+            environment: "embedded".to_owned(),
+            kubernetes: self.kubernetes.clone(),
+            percona: "double of 2.8.2".to_owned(),
+            implementation: implementation.name.clone(),
+            implementation_version: implementation.version.clone(),
+        }
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let prepared = &self.shared.prepared;
+        capabilities(&self.shared.parts, prepared.implementation(), prepared.has_webhook())
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.stack.plane().kubeconfig()
+    }
+
+    fn control_planes(&self) -> usize {
+        1 + self.own.lock().len()
+    }
+
+    fn lanes(&self) -> &Lanes {
+        &self.lanes
+    }
+
+    async fn lease(&self, number: u64, request: &LeaseRequest, permit: Permit) -> anyhow::Result<Box<dyn Lease>> {
+        let stack = match request.isolation {
+            Isolation::Namespace | Isolation::Operator => Arc::clone(&self.stack),
+            Isolation::Cluster => {
+                let directory = self.shared.spawner.run().directory().join(format!("own-{number}"));
+                let stack = Arc::new(Stack::start(Arc::clone(&self.shared), &directory).await?);
+                self.own.lock().insert(number, Arc::clone(&stack));
+                stack
+            }
+        };
+        let own = (request.isolation == Isolation::Cluster).then(|| self.own.clone());
+        Ok(Box::new(EmbeddedLease::new(number, stack, own, permit).await?))
+    }
+
+    async fn refresh(&self) -> anyhow::Result<bool> {
+        self.shared.rebuild().await?;
+        Ok(FileStamp::of(&self.shared.prepared.program()).ok() != self.program)
+    }
+
+    async fn broken(&self) -> anyhow::Error {
+        self.stack.plane().components().ended().await
+    }
+
+    async fn end(&self) {
+        let own = std::mem::take(&mut *self.own.lock());
+        let own = futures::future::join_all(own.values().map(|stack| stack.stop()));
+        tokio::join!(own, self.stack.stop());
+    }
+}
