@@ -15,11 +15,11 @@ use super::CliError;
 use super::options::{EnvironmentOptions, Selection, root, shown};
 use super::signals;
 use crate::bench::{Latencies, Measurement, Sampler, Spread, Writes, table};
-use crate::embedded::Embedded;
 use crate::engine::schedule::{Order, Pace, Progress, plan, run};
 use crate::engine::{Job, Settings, Sighting, Verdict};
 use crate::environment::{Description, Environment, Isolation, LeaseRequest, Site};
 use crate::exit::Exit;
+use crate::supervisor::{Plan, Supervised};
 use crate::tools::Display;
 
 /// The scenarios that are measured when none are named: those that the project began with.
@@ -82,7 +82,7 @@ impl Bench {
         for round in 1..=self.rounds {
             anstream::eprintln!("round {round} of {}", self.rounds);
             let begin = Instant::now();
-            let started = Embedded::start(settings.clone(), &Display::stderr(), &interrupted).await;
+            let started = Supervised::start(Plan::Embedded(settings.clone()), &Display::stderr(), &interrupted).await;
             let environment: Arc<dyn Environment> = match started {
                 Err(_) if interrupted.is_cancelled() => return Ok(Exit::Interrupted),
                 started => Arc::new(started.map_err(|error| CliError::environment(&error))?),

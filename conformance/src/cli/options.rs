@@ -199,7 +199,8 @@ impl EnvironmentOptions {
         }
     }
 
-    fn settings(&self) -> Result<Settings, CliError> {
+    /// What the embedded environment is made of.
+    pub fn settings(&self) -> Result<Settings, CliError> {
         let program = std::env::current_exe()
             .map_err(|error| CliError::new(Exit::Environment, format!("this program cannot find itself: {error}")))?;
         let absolute = |path: &Path| {
