@@ -8,7 +8,7 @@ use conformance::controlplane::{Binaries, ControlPlane, CustomResources};
 use conformance::hosts::{Hosts, lookup};
 use conformance::node::{BackOffLimits, Image, ImageTable, Node, Options, log_files};
 use conformance::process::{Run, Spawner};
-use conformance::tools::{Cache, Display, Needs, Workshop, prepare};
+use conformance::tools::{self, Cache, Display, Workshop};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
@@ -142,12 +142,12 @@ async fn pods_live_as_under_a_kubelet() {
         spawner: spawner.clone(),
         progress: Display::stderr().progress(),
     };
-    let tools = prepare(&workshop, &conformance::tools::Options::default(), Needs::default()).await.unwrap();
+    let programs = tools::ControlPlane::prepare(&workshop, &tools::Options::default()).await.unwrap();
     let mut plane = ControlPlane::start(conformance::controlplane::Options {
         binaries: Binaries {
-            etcd: tools.control_plane.etcd.path,
-            kube_apiserver: tools.control_plane.apiserver.path,
-            kube_controller_manager: tools.control_plane.controller_manager.path,
+            etcd: programs.etcd.path,
+            kube_apiserver: programs.apiserver.path,
+            kube_controller_manager: programs.controller_manager.path,
         },
         directory: run.directory().join("control-plane"),
         spawner: spawner.clone(),

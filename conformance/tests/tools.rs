@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use conformance::process::{Account, Identity, Launch, Run, Spawner, list, sweep};
-use conformance::tools::{Cache, Display, Needs, Options, Tool, Workshop, accessible, listing, prepare};
+use conformance::tools::{
+    self, Cache, ControlPlane, Display, Needs, Options, Tool, Workshop, accessible, listing, prepare,
+};
 use rstest::rstest;
 
 /// Bounds one `--version`.
@@ -37,9 +39,9 @@ async fn every_tool_of_the_default_environment_starts() {
     std::fs::set_permissions(base.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
     let workshop = workshop(base.path(), Cache::default_root().unwrap());
     let needs = Needs { postgresql: true, backups: true, minio: false };
-    let tools = prepare(&workshop, &Options::default(), needs).await.unwrap();
+    let toolbox = prepare(&workshop, &Options::default(), needs).await.unwrap();
 
-    let plane = &tools.control_plane;
+    let plane = ControlPlane::prepare(&workshop, &Options::default()).await.unwrap();
     for (tool, expected) in [
         (&plane.etcd, "etcd Version: 3.6.5"),
         (&plane.apiserver, "Kubernetes v1.34.4"),
@@ -51,20 +53,25 @@ async fn every_tool_of_the_default_environment_starts() {
     // As root, the programs that refuse root have to start as another user, who cannot enter root's cache.
     let nobody = Account::nobody_if_root();
     let copies = workshop.spawner.run().directory().join("tools");
-    let postgresql = accessible(&tools.postgresql.unwrap(), &copies).unwrap();
+    let postgresql = accessible(&toolbox.postgresql.unwrap(), &copies).unwrap();
     for program in ["postgres", "initdb", "pg_ctl"] {
         let answer = answers(&workshop, &postgresql, program, "--version", nobody).await;
         assert!(answer.contains("(PostgreSQL) 16.15"), "{answer}");
     }
-    let pgbackrest = accessible(&tools.pgbackrest.unwrap(), &copies).unwrap();
+    let pgbackrest = accessible(&toolbox.pgbackrest.unwrap(), &copies).unwrap();
     let answer = answers(&workshop, &pgbackrest, "", "version", nobody).await;
     assert!(answer.starts_with("pgBackRest 2."), "{answer}");
 
-    let clients = tools.clients.unwrap();
+    let clients = toolbox.clients.unwrap();
     for tool in [&clients.psql, &clients.pg_isready] {
         let answer = answers(&workshop, tool, "", "--version", None).await;
         assert!(answer.contains("(PostgreSQL)"), "{answer}");
     }
+
+    let kind = tools::kind(&workshop, &Options::default()).await.unwrap();
+    assert!(answers(&workshop, &kind, "", "version", None).await.starts_with("kind v0."));
+    let helm = tools::helm(&workshop, &Options::default()).await.unwrap();
+    assert!(answers(&workshop, &helm, "", "version", None).await.contains("GoVersion"));
 
     for listed in listing(&workshop, &Options::default()).await {
         assert!(listed.found.is_ok(), "{listed}");
@@ -87,8 +94,8 @@ async fn every_kubernetes_minor_can_be_had(#[case] minor: &str) {
     let base = tempfile::tempdir().unwrap();
     let workshop = workshop(base.path(), Cache::default_root().unwrap());
     let options = Options { kubernetes: Some(minor.to_owned()), ..Options::default() };
-    let tools = prepare(&workshop, &options, Needs::default()).await.unwrap();
-    for tool in [&tools.control_plane.apiserver, &tools.control_plane.controller_manager] {
+    let plane = ControlPlane::prepare(&workshop, &options).await.unwrap();
+    for tool in [&plane.apiserver, &plane.controller_manager] {
         let answer = answers(&workshop, tool, "", "--version", None).await;
         assert!(answer.contains(&format!("Kubernetes v{minor}.")), "{answer}");
     }

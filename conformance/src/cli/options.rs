@@ -158,6 +158,12 @@ pub struct ToolOptions {
     /// `MinIO`
     #[arg(long, value_name = "FILE")]
     minio: Option<PathBuf>,
+    /// kind
+    #[arg(long, value_name = "FILE")]
+    kind: Option<PathBuf>,
+    /// Helm
+    #[arg(long, value_name = "FILE")]
+    helm: Option<PathBuf>,
 }
 
 impl ToolOptions {
@@ -173,6 +179,8 @@ impl ToolOptions {
             postgresql_client: self.postgresql_client.clone(),
             pgbackrest: self.pgbackrest.clone(),
             minio: self.minio.clone(),
+            kind: self.kind.clone(),
+            helm: self.helm.clone(),
         }
     }
 }

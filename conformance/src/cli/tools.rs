@@ -8,7 +8,7 @@ use super::CliError;
 use super::options::ToolOptions;
 use crate::exit::Exit;
 use crate::process::{Run, Spawner, default_base};
-use crate::tools::{Cache, Display, Needs, Workshop, listing, prepare};
+use crate::tools::{self, Cache, ControlPlane, Display, Needs, Workshop, listing, prepare};
 
 /// Show the programs of the environment and where they are.
 #[derive(Clone, Debug, Args)]
@@ -42,6 +42,13 @@ impl Tools {
         if self.prepare {
             let needs = Needs { postgresql: true, backups: true, minio: true };
             let toolbox = prepare(&workshop, &options, needs).await.map_err(|error| failed(error.into()))?;
+            ControlPlane::prepare(&workshop, &options).await.map_err(|error| failed(error.into()))?;
+            for tool in [tools::kind(&workshop, &options).await, tools::helm(&workshop, &options).await] {
+                match tool {
+                    Err(error) if error.is_unavailable() => missing.push(error.to_string()),
+                    tool => drop(tool.map_err(|error| failed(error.into()))?),
+                }
+            }
             missing.extend(toolbox.postgresql.err());
             missing.extend(toolbox.clients.err());
             missing.extend(toolbox.pgbackrest.err());

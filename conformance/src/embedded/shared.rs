@@ -44,7 +44,10 @@ impl Parts {
         let root = cache.root().to_owned();
         let workshop = Workshop { cache, spawner: spawner.clone(), progress };
         let needs = Needs { postgresql: true, backups: true, minio: settings.storage == Storage::Minio };
-        let toolbox = tools::prepare(&workshop, &settings.tools, needs).await?;
+        let (plane, toolbox) = tokio::try_join!(
+            tools::ControlPlane::prepare(&workshop, &settings.tools),
+            tools::prepare(&workshop, &settings.tools, needs),
+        )?;
         let run = spawner.run().directory();
         let reachable = |tool: Tool| match Account::nobody_if_root() {
             Some(_) => tools::accessible(&tool, &run.join("tools")),
@@ -59,9 +62,9 @@ impl Parts {
         };
         Ok(Self {
             binaries: Binaries {
-                etcd: toolbox.control_plane.etcd.path,
-                kube_apiserver: toolbox.control_plane.apiserver.path,
-                kube_controller_manager: toolbox.control_plane.controller_manager.path,
+                etcd: plane.etcd.path,
+                kube_apiserver: plane.apiserver.path,
+                kube_controller_manager: plane.controller_manager.path,
             },
             cache: root,
             audit: if settings.audit_versions { Audit::Versions } else { Audit::Requests },

@@ -1,7 +1,8 @@
 //! Official downloads, each checked by a digest of `versions.toml`.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{BufWriter, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,21 +20,21 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// A download that stands still for so long has failed.
 const STALL: Duration = Duration::from_mins(1);
 
-/// A compressed tar archive and what is wanted of it.
-pub(super) struct Archive<'a> {
+/// A compressed tar archive and what is wanted of it, or a program alone.
+pub(super) struct Download<'a> {
     /// What messages and `versions.toml` call it: `kubernetes-server`.
     pub name: &'a str,
     /// Its version.
     pub version: &'a str,
     /// Where it is.
     pub url: String,
-    /// The directory in it that holds the programs.
-    pub directory: String,
-    /// The programs that are unpacked.
+    /// The directory of the archive that holds the programs; `None`: it is no archive but the one program.
+    pub directory: Option<String>,
+    /// The programs that are wanted.
     pub programs: &'a [&'a str],
 }
 
-impl Archive<'_> {
+impl Download<'_> {
     /// Downloads and unpacks it into `directory`. `false`: no digest is known, or the server cannot be reached, so that
     /// the programs have to be built.
     pub(super) async fn fetch(&self, workshop: &Workshop, directory: &Path) -> Result<bool, ToolError> {
@@ -44,25 +45,47 @@ impl Archive<'_> {
         };
         let step = workshop.progress.begin(format!("downloading {} {}", self.name, self.version), None);
         let scratch = workshop.scratch()?;
-        let archive = scratch.path().join("archive.tar.gz");
-        if !download(&self.url, expected, &archive, &step).await? {
+        let file = scratch.path().join("download");
+        if !download(&self.url, expected, &file, &step).await? {
             return Ok(false);
         }
-        let depth = self.directory.split('/').count();
+        match &self.directory {
+            Some(parent) => self.unpack(workshop, &file, parent, directory, &step).await?,
+            None => self.install(&file, directory)?,
+        }
+        step.done();
+        Ok(true)
+    }
+
+    async fn unpack(
+        &self,
+        workshop: &Workshop,
+        archive: &Path,
+        parent: &str,
+        directory: &Path,
+        step: &Step,
+    ) -> Result<(), ToolError> {
+        let depth = parent.split('/').count();
         let tar = Workshop::launch("tar", "tar")
             .arg("-xzf")
-            .arg(&archive)
+            .arg(archive)
             .arg("-C")
             .arg(directory)
             .arg(format!("--strip-components={depth}"))
-            .args(self.programs.iter().map(|program| format!("{}/{program}", self.directory)));
-        workshop.work(tar, &step).await?.map_err(|reason| ToolError::Unavailable {
+            .args(self.programs.iter().map(|program| format!("{parent}/{program}")));
+        workshop.work(tar, step).await?.map_err(|reason| ToolError::Unavailable {
             what: format!("{} {}", self.name, self.version),
             reason,
             remedy: "are tar and gzip installed, and is there space on the disk?".to_owned(),
-        })?;
-        step.done();
-        Ok(true)
+        })
+    }
+
+    /// Makes the downloaded file a program. It may be on another file system than the cache.
+    fn install(&self, file: &Path, directory: &Path) -> Result<(), ToolError> {
+        let path = directory.join(self.name);
+        std::fs::copy(file, &path).map_err(ToolError::file("write", &path))?;
+        let mode = Permissions::from_mode(0o755);
+        std::fs::set_permissions(&path, mode).map_err(ToolError::file("set the mode of", path))
     }
 }
 

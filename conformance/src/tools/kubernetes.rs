@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::cache::{Entry, Origin};
 use super::command::Workshop;
-use super::download::Archive;
+use super::download::Download;
 use super::error::ToolError;
 use super::go::Build;
 use super::tool::{Options, Tool, architecture, entry_name, is_program, named};
@@ -33,8 +33,8 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Finds, fetches or builds all three.
-    pub(super) async fn prepare(workshop: &Workshop, options: &Options) -> Result<Self, ToolError> {
+    /// Finds, fetches or builds all three; without them there is no embedded environment.
+    pub async fn prepare(workshop: &Workshop, options: &Options) -> Result<Self, ToolError> {
         let (etcd, (apiserver, controller_manager)) =
             tokio::try_join!(etcd(workshop, options), components(workshop, options))?;
         Ok(Self { etcd, apiserver, controller_manager })
@@ -86,10 +86,10 @@ async fn etcd(workshop: &Workshop, options: &Options) -> Result<Tool, ToolError>
 }
 
 /// The official archive of etcd.
-fn etcd_archive(version: &str) -> Archive<'_> {
+fn etcd_archive(version: &str) -> Download<'_> {
     let directory = format!("etcd-{version}-linux-{}", architecture());
     let url = format!("https://github.com/etcd-io/etcd/releases/download/{version}/{directory}.tar.gz");
-    Archive { name: ETCD, version, url, directory, programs: &[ETCD] }
+    Download { name: ETCD, version, url, directory: Some(directory), programs: &[ETCD] }
 }
 
 async fn components(workshop: &Workshop, options: &Options) -> Result<(Tool, Tool), ToolError> {
@@ -124,10 +124,10 @@ async fn kubernetes(workshop: &Workshop, tag: &str) -> Result<Entry, ToolError> 
 }
 
 /// The official archive of the components.
-fn archive(tag: &str) -> Archive<'_> {
+fn archive(tag: &str) -> Download<'_> {
     let url = format!("https://dl.k8s.io/{tag}/kubernetes-server-linux-{}.tar.gz", architecture());
-    let directory = "kubernetes/server/bin".to_owned();
-    Archive { name: "kubernetes-server", version: tag, url, directory, programs: &[APISERVER, CONTROLLER_MANAGER] }
+    let directory = Some("kubernetes/server/bin".to_owned());
+    Download { name: "kubernetes-server", version: tag, url, directory, programs: &[APISERVER, CONTROLLER_MANAGER] }
 }
 
 fn build(tag: &str) -> Build<'_> {

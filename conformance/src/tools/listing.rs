@@ -5,7 +5,7 @@ use std::fmt;
 use super::command::Workshop;
 use super::error::ToolError;
 use super::tool::{Options, Tool};
-use super::{kubernetes, minio, pgbackrest, postgres};
+use super::{helm, kind, kubernetes, minio, pgbackrest, postgres};
 
 /// One line: a tool, and where it is.
 #[derive(Debug)]
@@ -39,5 +39,7 @@ pub async fn listing(workshop: &Workshop, options: &Options) -> Vec<Listed> {
     list.push(Listed { name: "psql, pg_isready", found: clients.map(|clients| clients.map(|clients| clients.psql)) });
     list.push(Listed { name: "pgBackRest", found: pgbackrest::find(workshop, options).await });
     list.push(Listed { name: "MinIO", found: minio::find(workshop, options).await });
+    list.push(Listed { name: "kind", found: kind::find(workshop, options).await });
+    list.push(Listed { name: "Helm", found: helm::find(workshop, options).await });
     list
 }

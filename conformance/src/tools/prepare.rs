@@ -1,13 +1,12 @@
-//! Everything that an environment needs, prepared at the same time.
+//! What an environment can do with and without, prepared at the same time.
 
 use super::command::Workshop;
 use super::error::ToolError;
-use super::kubernetes::ControlPlane;
 use super::postgres::{self, Clients};
 use super::tool::{Options, Tool};
 use super::{minio, pgbackrest};
 
-/// What is needed beside the control plane.
+/// Which capabilities are wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     /// PostgreSQL servers and client programs.
@@ -21,8 +20,6 @@ pub struct Needs {
 /// What was prepared. Where there is an error, it is the sentence why the capability is absent.
 #[derive(Debug)]
 pub struct Toolbox {
-    /// The control plane's programs; without them there is no environment.
-    pub control_plane: ControlPlane,
     /// PostgreSQL's directory of server programs.
     pub postgresql: Result<Tool, String>,
     /// PostgreSQL's client programs.
@@ -33,21 +30,20 @@ pub struct Toolbox {
     pub minio: Result<Tool, String>,
 }
 
-/// Finds, fetches and builds what is needed, all at the same time; `workshop.progress` tells what takes long.
+/// Finds, fetches and builds what is wanted, all at the same time; `workshop.progress` tells what takes long.
 ///
 /// # Errors
-/// The control plane cannot be had, something in the cache is damaged, or the user named a file that does not exist.
-/// A missing tool of another kind is in the [`Toolbox`].
+/// Something in the cache is damaged, or the user named a file that does not exist. A tool that cannot be had is no error:
+/// the reason is in the [`Toolbox`].
 pub async fn prepare(workshop: &Workshop, options: &Options, needs: Needs) -> Result<Toolbox, ToolError> {
-    let (control_plane, postgresql, clients, pgbackrest, minio) = tokio::try_join!(
+    let (postgresql, clients, pgbackrest, minio) = tokio::try_join!(
         // Boxed: together these futures would take 20 KiB of their caller's stack.
-        Box::pin(ControlPlane::prepare(workshop, options)),
         optional(needs.postgresql, Box::pin(postgres::server(workshop, options))),
         optional(needs.postgresql, Box::pin(postgres::clients(workshop, options))),
         optional(needs.backups, Box::pin(pgbackrest::prepare(workshop, options))),
         optional(needs.minio, Box::pin(minio::prepare(workshop, options))),
     )?;
-    Ok(Toolbox { control_plane, postgresql, clients, pgbackrest, minio })
+    Ok(Toolbox { postgresql, clients, pgbackrest, minio })
 }
 
 async fn optional<T>(

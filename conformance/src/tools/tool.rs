@@ -45,10 +45,16 @@ pub struct Options {
     pub pgbackrest: Option<PathBuf>,
     /// MinIO.
     pub minio: Option<PathBuf>,
+    /// kind.
+    pub kind: Option<PathBuf>,
+    /// Helm.
+    pub helm: Option<PathBuf>,
 }
 
 impl Tool {
     /// A program of the machine, or one that the user named: asks it for its version.
+    ///
+    /// `ask` are the arguments of the question, such as `--version`, separated by blanks.
     pub(super) async fn inspect(workshop: &Workshop, path: &Path, source: &str, ask: &str) -> Result<Self, ToolError> {
         Self::inspect_with(workshop, path, source, ask, &BTreeMap::new()).await
     }
@@ -63,7 +69,7 @@ impl Tool {
     ) -> Result<Self, ToolError> {
         // A path without a slash would be searched in the PATH.
         let path = std::path::absolute(path).map_err(ToolError::file("find", path))?;
-        let launch = Workshop::launch(&path.display().to_string(), &path).envs(env).arg(ask);
+        let launch = Workshop::launch(&path.display().to_string(), &path).envs(env).args(ask.split(' '));
         let output = workshop.output(launch).await?;
         let version = versions::parse(&output).map_or_else(|| "unknown".to_owned(), |version| version.to_string());
         Ok(Self { path, env: env.clone(), version, source: source.to_owned(), root: None })

@@ -30,6 +30,10 @@ pub struct Versions {
     pub digests: BTreeMap<String, String>,
     /// MinIO.
     pub minio: Pinned,
+    /// kind.
+    pub kind: AtLeast,
+    /// Helm.
+    pub helm: AtLeast,
     /// PostgreSQL.
     pub postgresql: Pinned,
     /// pgBackRest.
@@ -54,6 +58,16 @@ pub struct Kubernetes {
 pub struct Pinned {
     /// The version.
     pub version: String,
+}
+
+/// A program that the machine may provide, else it is fetched or built.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AtLeast {
+    /// The version that is fetched or built.
+    pub version: String,
+    /// The oldest version of the machine that will do.
+    pub minimum: String,
 }
 
 /// A program that the machine, or a Debian release, provides.

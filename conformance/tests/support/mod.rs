@@ -33,6 +33,7 @@ pub struct Lab {
 pub struct Bench {
     pub run: Arc<Run>,
     pub spawner: Spawner,
+    programs: tools::ControlPlane,
     pub toolbox: Toolbox,
     base: tempfile::TempDir,
 }
@@ -52,7 +53,8 @@ impl Bench {
         };
         let needs = Needs { postgresql: true, backups: true, minio: false };
         let toolbox = tools::prepare(&workshop, &tools::Options::default(), needs).await.unwrap();
-        Self { run, spawner, toolbox, base }
+        let programs = tools::ControlPlane::prepare(&workshop, &tools::Options::default()).await.unwrap();
+        Self { run, spawner, programs, toolbox, base }
     }
 
     /// PostgreSQL, where its user can start it.
@@ -66,7 +68,7 @@ impl Bench {
 
     /// An API server with these CRDs (files or directories), without controllers.
     pub async fn control_plane(&self, crds: &[PathBuf]) -> ControlPlane {
-        let programs = &self.toolbox.control_plane;
+        let programs = &self.programs;
         let crds = crds.iter().try_fold(CustomResources::default(), |crds, path| crds.path(path)).unwrap();
         ControlPlane::start(conformance::controlplane::Options {
             binaries: Binaries {
