@@ -116,11 +116,14 @@ impl Defect {
 }
 
 /// What differs from run to run.
-const FILTERS: [(&str, &str); 7] = [
+const FILTERS: [(&str, &str); 9] = [
     (r"/\S*/scenarios/", "scenarios/"),
     (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "<time>"),
+    (r"\b\d\d:\d\d:\d\d\.\d+\b", "<time>"),
     (r"\b\d+(\.\d+)? ?(ms|s)\b", "<duration>"),
-    (r"-([0-9a-z]{5}|[0-9a-f]{6})\b", "-<random>"),
+    (r"resourceVersion \d+", "resourceVersion <version>"),
+    // Kubernetes' generated names hold no vowels, so that they are no words.
+    (r"-([bcdfghjklmnpqrstvwxz2456789]{5}|[0-9a-f]{6})\b", "-<random>"),
     (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<uid>"),
     (r"\b[0-9a-f]{64}\b", "<digest>"),
     (r"\b(127|10)\.\d+\.\d+\.\d+(:\d+)?", "<address>"),
