@@ -4,6 +4,7 @@
 
 mod bench;
 mod clean;
+mod compare;
 mod env;
 mod error;
 mod help;
@@ -53,6 +54,8 @@ enum Verb {
     Env(env::Env),
     /// Remove what a killed run has left behind
     Clean(clean::Clean),
+    /// Put reports side by side
+    Compare(compare::Compare),
     /// Measure the embedded environment
     Bench(bench::Bench),
     /// Explain a command, or the exit codes
@@ -86,6 +89,7 @@ async fn perform(verb: Verb) -> Result<Exit, CliError> {
         Verb::Schema(schema) => schema.perform(),
         Verb::Env(env) => env.perform().await,
         Verb::Clean(clean) => clean.perform().await,
+        Verb::Compare(compare) => compare.perform(),
         Verb::Bench(bench) => bench.perform().await,
         Verb::Help(help) => help.perform(),
     }
@@ -118,6 +122,7 @@ mod tests {
     #[case(&["env", "up"])]
     #[case(&["clean"])]
     #[case(&["bench"])]
+    #[case(&["compare"])]
     fn help_is_as_it_was(#[case] path: &[&str]) {
         let mut command = Cli::command().term_width(100);
         // Where a default hangs on the machine, the text does not.

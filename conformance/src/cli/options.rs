@@ -32,6 +32,11 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// All scenarios of a directory.
+    pub fn all(scenarios: Option<PathBuf>) -> Self {
+        Self { names: Vec::new(), filter: Vec::new(), scenarios }
+    }
+
     /// This selection, or `names` when it names nothing.
     pub fn or(mut self, names: &[&str]) -> Self {
         if self.names.is_empty() && self.filter.is_empty() {

@@ -2,9 +2,11 @@
 //!
 //! Judging layer. Rendering is pure; only `files` writes.
 
+mod comparison;
 mod console;
 mod files;
 mod junit;
+mod saved;
 mod skips;
 mod summary;
 
@@ -14,8 +16,10 @@ use serde::Serialize;
 use crate::engine::Outcome;
 use crate::environment::Description;
 
+pub use comparison::comparison;
 pub use console::Console;
 pub use files::{Files, ReportError};
+pub use saved::{SavedError, SavedOutcome, SavedReport};
 pub use skips::{AllowedSkips, SkipError};
 pub use summary::{Counts, exit};
 
