@@ -65,6 +65,10 @@ e2e *ARGS:
 e2e-no-skips:
     cargo run -p conformance -- run --no-skips --allowed-skips ci/allowed-skips.yaml
 
+# Make the images of the kind environment without a registry
+offline-images *ARGS:
+    ci/offline-images {{ ARGS }}
+
 # Run one scenario, such as `just e2e-one credential_rotation`
 e2e-one NAME *ARGS:
     cargo run -p conformance -- run --filter {{ NAME }} {{ ARGS }}

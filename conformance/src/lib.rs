@@ -12,6 +12,7 @@ pub mod environment;
 pub mod existing;
 pub mod exit;
 pub mod hosts;
+pub mod images;
 pub mod implementation;
 pub mod nextest;
 pub mod node;

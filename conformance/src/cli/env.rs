@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::CliError;
+use super::images::Images;
 use super::options::EnvironmentOptions;
 use super::tools::Tools;
 use crate::duration;
@@ -27,6 +28,8 @@ pub enum Env {
     Shell(EnvironmentOptions),
     /// Show the programs of the environment; find, fetch and build them with --prepare
     Tools(Tools),
+    /// Make the container images of the kind environment, and show them
+    Images(Images),
 }
 
 /// `env up`.
@@ -79,6 +82,7 @@ impl Env {
                 Err(CliError::new(Exit::Environment, format!("{shell} cannot be started: {error}")))
             }
             Self::Tools(tools) => tools.perform(&display).await,
+            Self::Images(images) => images.perform(&display).await,
         }
     }
 }

@@ -8,6 +8,7 @@ mod compare;
 mod env;
 mod error;
 mod help;
+mod images;
 mod lint;
 mod list;
 mod log;

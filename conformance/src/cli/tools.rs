@@ -23,27 +23,18 @@ pub struct Tools {
 impl Tools {
     /// Performs the verb.
     pub async fn perform(self, display: &Display) -> Result<Exit, CliError> {
-        let failed = |error: &dyn std::fmt::Display| CliError::new(Exit::Environment, error);
-        let run = Arc::new(Run::create(&default_base()).map_err(|error| failed(&error))?);
-        let listed = self.list(&run, display).await;
-        run.remove().map_err(|error| failed(&error))?;
-        listed
+        in_workshop(display, async |workshop| self.list(workshop).await).await
     }
 
-    async fn list(&self, run: &Arc<Run>, display: &Display) -> Result<Exit, CliError> {
+    async fn list(&self, workshop: &Workshop) -> Result<Exit, CliError> {
         let failed = |error: anyhow::Error| CliError::environment(&error);
-        let workshop = Workshop {
-            cache: Cache::default_root().and_then(Cache::open).map_err(|error| failed(error.into()))?,
-            spawner: Spawner::new(Arc::clone(run), None).map_err(|error| failed(error.into()))?,
-            progress: display.progress(),
-        };
         let options = self.tools.options();
         let mut missing = Vec::new();
         if self.prepare {
             let needs = Needs { postgresql: true, backups: true, minio: true };
-            let toolbox = prepare(&workshop, &options, needs).await.map_err(|error| failed(error.into()))?;
-            ControlPlane::prepare(&workshop, &options).await.map_err(|error| failed(error.into()))?;
-            for tool in [tools::kind(&workshop, &options).await, tools::helm(&workshop, &options).await] {
+            let toolbox = prepare(workshop, &options, needs).await.map_err(|error| failed(error.into()))?;
+            ControlPlane::prepare(workshop, &options).await.map_err(|error| failed(error.into()))?;
+            for tool in [tools::kind(workshop, &options).await, tools::helm(workshop, &options).await] {
                 match tool {
                     Err(error) if error.is_unavailable() => missing.push(error.to_string()),
                     tool => drop(tool.map_err(|error| failed(error.into()))?),
@@ -54,7 +45,7 @@ impl Tools {
             missing.extend(toolbox.pgbackrest.err());
             missing.extend(toolbox.minio.err());
         }
-        for tool in listing(&workshop, &options).await {
+        for tool in listing(workshop, &options).await {
             anstream::println!("{tool}");
         }
         for reason in &missing {
@@ -62,4 +53,21 @@ impl Tools {
         }
         Ok(if missing.is_empty() { Exit::Ok } else { Exit::MissingTool })
     }
+}
+
+/// Does `work` in a workshop of its own, and removes what it leaves.
+pub(super) async fn in_workshop(
+    display: &Display,
+    work: impl AsyncFnOnce(&Workshop) -> Result<Exit, CliError>,
+) -> Result<Exit, CliError> {
+    let failed = |error: &dyn std::fmt::Display| CliError::new(Exit::Environment, error);
+    let run = Arc::new(Run::create(&default_base()).map_err(|error| failed(&error))?);
+    let workshop = Workshop {
+        cache: Cache::default_root().and_then(Cache::open).map_err(|error| CliError::environment(&error.into()))?,
+        spawner: Spawner::new(Arc::clone(&run), None).map_err(|error| CliError::environment(&error.into()))?,
+        progress: display.progress(),
+    };
+    let outcome = work(&workshop).await;
+    run.remove().map_err(|error| failed(&error))?;
+    outcome
 }

@@ -19,7 +19,7 @@ const DEBIAN: &str = "http://deb.debian.org/debian";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// apt with a state of its own, which goes away with it.
-pub(super) struct Apt<'a> {
+pub(crate) struct Apt<'a> {
     workshop: &'a Workshop,
     scratch: tempfile::TempDir,
 }
@@ -33,7 +33,7 @@ struct Mirror {
 
 impl<'a> Apt<'a> {
     /// Reads the package lists of `suite` (such as `trixie`); `None` is the release that this machine runs.
-    pub(super) async fn open(workshop: &'a Workshop, suite: Option<&str>, step: &Step) -> Result<Self, ToolError> {
+    pub(crate) async fn open(workshop: &'a Workshop, suite: Option<&str>, step: &Step) -> Result<Self, ToolError> {
         for program in ["apt-get", "dpkg-deb"] {
             on_path(program).ok_or_else(|| unavailable(&format!("there is no {program} on the PATH")))?;
         }
@@ -69,14 +69,38 @@ impl<'a> Apt<'a> {
     }
 
     /// Downloads packages and unpacks them below `directory`.
-    pub(super) async fn unpack(&self, packages: &[&str], directory: &Path, step: &Step) -> Result<(), ToolError> {
+    pub(crate) async fn unpack(&self, packages: &[&str], directory: &Path, step: &Step) -> Result<(), ToolError> {
         let downloads = self.scratch.path().join("downloads");
         fs::create_dir(&downloads).map_err(ToolError::file("create", &downloads))?;
         let download = self.command("apt-get").args(["-q", "download"]).args(packages.iter().copied());
         let download = download.directory(&downloads);
         self.workshop.work(download, step).await?.map_err(|reason| unavailable(&reason))?;
-        for archive in fs::read_dir(&downloads).map_err(ToolError::file("list", &downloads))? {
-            let archive = archive.map_err(ToolError::file("list", &downloads))?.path();
+        self.unpack_all(&downloads, directory, step).await
+    }
+
+    /// Downloads packages with all that they depend on, and unpacks them below `directory`. As in [`Apt::unpack`] none of
+    /// their scripts runs.
+    pub(crate) async fn unpack_with_dependencies(
+        &self,
+        packages: &[&str],
+        directory: &Path,
+        step: &Step,
+    ) -> Result<(), ToolError> {
+        let options = ["-q", "-y", "--no-install-recommends", "--download-only", "install"];
+        let download = self.command("apt-get").args(options).args(packages.iter().copied());
+        self.workshop.work(download, step).await?.map_err(|reason| unavailable(&reason))?;
+        self.unpack_all(&self.scratch.path().join("cache/archives"), directory, step).await
+    }
+
+    async fn unpack_all(&self, downloads: &Path, directory: &Path, step: &Step) -> Result<(), ToolError> {
+        let files = fs::read_dir(downloads).map_err(ToolError::file("list", downloads))?;
+        let mut archives = files
+            .map(|file| file.map(|file| file.path()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(ToolError::file("list", downloads))?;
+        archives.retain(|path| path.extension().is_some_and(|extension| extension == "deb"));
+        archives.sort();
+        for archive in archives {
             let unpack = Workshop::launch("dpkg-deb", "dpkg-deb").arg("-x").arg(archive).arg(directory);
             self.workshop.work(unpack, step).await?.map_err(|reason| unavailable(&reason))?;
         }

@@ -142,6 +142,38 @@ impl Cache {
         Ok(Entry { directory, origin: manifest.origin })
     }
 
+    /// Removes all but the `kept` newest of the entries whose names begin with `prefix`. One that is being made stays.
+    pub fn prune(&self, prefix: &str, kept: usize) -> Result<(), ToolError> {
+        let entries = fs::read_dir(&self.root).map_err(ToolError::file("list", &self.root))?;
+        let made = |path: &Path| path.join(MANIFEST).metadata().ok()?.modified().ok();
+        let mut found: Vec<_> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with(prefix)))
+            .filter_map(|path| Some((made(&path)?, path)))
+            .collect();
+        found.sort();
+        found.reverse();
+        for (_, path) in found.into_iter().skip(kept) {
+            // In one step, so that nobody finds half an entry.
+            let gone =
+                path.with_file_name(format!("{UNFINISHED}{}-old", path.file_name().unwrap_or_default().display()));
+            match fs::rename(&path, &gone) {
+                // Another process was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                renamed => renamed.map_err(ToolError::file("rename", &path))?,
+            }
+            fs::remove_dir_all(&gone).map_err(ToolError::file("remove", &gone))?;
+            let lock = path.with_file_name(format!("{}.lock", path.file_name().unwrap_or_default().display()));
+            match fs::remove_file(&lock) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(ToolError::File { action: "remove", path: lock, source: error });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     async fn lock(&self, name: &str, progress: &Progress) -> Result<File, ToolError> {
         let path = self.root.join(format!("{name}.lock"));
         let file = File::create(&path).map_err(ToolError::file("create", &path))?;
@@ -215,7 +247,7 @@ fn modified(metadata: &fs::Metadata) -> i128 {
 }
 
 /// SHA-256 of a file, in hexadecimal.
-pub(super) fn digest(path: &Path) -> Result<String, ToolError> {
+pub(crate) fn digest(path: &Path) -> Result<String, ToolError> {
     let failed = || ToolError::file("read", path);
     let mut file = File::open(path).map_err(failed())?;
     let mut hasher = Sha256::new();
@@ -269,6 +301,28 @@ mod tests {
         let error = cache.find("tool-v1").unwrap_err();
         let message = error.to_string().replace(&*cache.root().to_string_lossy(), "<cache>");
         insta::assert_snapshot!(message, @"the cache entry <cache>/tool-v1 is damaged: bin/tool has sha256 b5c1fb2efc6d6b4674c2fdcc48ce01b43a3b7c03763c0c3355de0099ee0f8c73, but its manifest says 770e607624d689265ca6c44884d0807d9b054d23c473c106c72be9de08b7376c; remove the entry with `rm -r <cache>/tool-v1`, it will be made again");
+    }
+
+    #[tokio::test]
+    async fn only_the_newest_entries_of_a_kind_are_kept() {
+        let (_directory, cache) = cache();
+        for name in ["image-a-1", "image-a-2", "image-a-3", "other"] {
+            let make = |directory: PathBuf| async move {
+                fs::write(directory.join("file"), name).unwrap();
+                Ok(origin())
+            };
+            let entry = cache.obtain(name, &Progress::silent(), make).await.unwrap();
+            // The order must not hang on how fine the file system's clock is.
+            let age = if name.ends_with('1') { 0 } else { 1000 };
+            let manifest = File::options().write(true).open(entry.directory.join(MANIFEST)).unwrap();
+            manifest.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(age)).unwrap();
+        }
+        cache.prune("image-a-", 2).unwrap();
+        assert!(cache.find("image-a-1").unwrap().is_none());
+        assert!(!cache.root().join("image-a-1.lock").exists());
+        for name in ["image-a-2", "image-a-3", "other"] {
+            assert!(cache.find(name).unwrap().is_some(), "{name}");
+        }
     }
 
     #[tokio::test]

@@ -64,18 +64,18 @@ pub struct Workshop {
 
 impl Workshop {
     /// A command with the network's and the caches' variables.
-    pub(super) fn launch(name: &str, program: impl Into<std::path::PathBuf>) -> Launch {
+    pub(crate) fn launch(name: &str, program: impl Into<std::path::PathBuf>) -> Launch {
         Launch::new(name, program).inherit(INHERITED)
     }
 
     /// A directory for temporary files, removed when dropped, or with the run.
-    pub(super) fn scratch(&self) -> Result<tempfile::TempDir, ToolError> {
+    pub(crate) fn scratch(&self) -> Result<tempfile::TempDir, ToolError> {
         let run = self.spawner.run().directory();
         tempfile::Builder::new().prefix("tools-").tempdir_in(run).map_err(ToolError::file("create a directory in", run))
     }
 
     /// Output of a short command; one that fails is [`ToolError::Unavailable`].
-    pub(super) async fn output(&self, launch: Launch) -> Result<String, ToolError> {
+    pub(crate) async fn output(&self, launch: Launch) -> Result<String, ToolError> {
         let completed = match self.spawner.complete(&launch, QUESTION).await {
             Err(error @ SpawnError::Program { .. }) => {
                 return Err(ToolError::Unavailable {
@@ -101,7 +101,7 @@ impl Workshop {
     ///
     /// # Errors
     /// The inner error is the end of what it wrote.
-    pub(super) async fn work(&self, launch: Launch, step: &Step) -> Result<Result<(), String>, ToolError> {
+    pub(crate) async fn work(&self, launch: Launch, step: &Step) -> Result<Result<(), String>, ToolError> {
         let name = launch.name().to_owned();
         let process = self.spawner.spawn(&launch.stdout(Output::Null).stderr(Output::Pipe)).await?;
         let mut last = VecDeque::with_capacity(LINES);

@@ -29,6 +29,6 @@ pub(super) async fn find(workshop: &Workshop, options: &Options) -> Result<Optio
 }
 
 /// MinIO.
-pub(super) async fn prepare(workshop: &Workshop, options: &Options) -> Result<Tool, ToolError> {
+pub async fn minio(workshop: &Workshop, options: &Options) -> Result<Tool, ToolError> {
     program().prepare(workshop, options.minio.as_ref()).await
 }

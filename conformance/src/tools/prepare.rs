@@ -41,7 +41,7 @@ pub async fn prepare(workshop: &Workshop, options: &Options, needs: Needs) -> Re
         optional(needs.postgresql, Box::pin(postgres::server(workshop, options))),
         optional(needs.postgresql, Box::pin(postgres::clients(workshop, options))),
         optional(needs.backups, Box::pin(pgbackrest::prepare(workshop, options))),
-        optional(needs.minio, Box::pin(minio::prepare(workshop, options))),
+        optional(needs.minio, Box::pin(minio::minio(workshop, options))),
     )?;
     Ok(Toolbox { postgresql, clients, pgbackrest, minio })
 }

@@ -116,7 +116,7 @@ pub(super) fn is_program(path: &Path) -> bool {
 }
 
 /// Go's and Debian's name for this machine's architecture.
-pub(super) fn architecture() -> &'static str {
+pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

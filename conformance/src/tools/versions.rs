@@ -34,6 +34,8 @@ pub struct Versions {
     pub kind: AtLeast,
     /// Helm.
     pub helm: AtLeast,
+    /// What images are made of, offline.
+    pub images: Distribution,
     /// PostgreSQL.
     pub postgresql: Pinned,
     /// pgBackRest.
@@ -68,6 +70,16 @@ pub struct AtLeast {
     pub version: String,
     /// The oldest version of the machine that will do.
     pub minimum: String,
+}
+
+/// A Debian release whose packages images are made of.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Distribution {
+    /// The release.
+    pub debian: String,
+    /// The major version of its PostgreSQL clients.
+    pub postgresql_client: u32,
 }
 
 /// A program that the machine, or a Debian release, provides.

@@ -1,0 +1,59 @@
+//! `conformance env images`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::CliError;
+use super::options::ToolOptions;
+use super::tools::in_workshop;
+use crate::exit::Exit;
+use crate::images::{self, Programs, Source};
+use crate::tools::{Display, ToolError, Workshop};
+
+/// Make the container images of the kind environment, and show what they are called and where they are.
+#[derive(Clone, Debug, Args)]
+pub struct Images {
+    /// Use no registry: make everything of Debian packages and Go modules, `MinIO` too
+    #[arg(long)]
+    offline: bool,
+    /// The directory with dittofs-operator and dittofs-probe [default: that of this program]
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+    /// A further name for the workload, such as ghcr.io/marmos91/dittofs:0.1.0
+    #[arg(long, value_name = "IMAGE")]
+    workload: Vec<String>,
+    #[command(flatten)]
+    tools: ToolOptions,
+}
+
+impl Images {
+    /// Performs the verb.
+    pub async fn perform(self, display: &Display) -> Result<Exit, CliError> {
+        let made = async |workshop: &Workshop| {
+            self.make(workshop).await.map_err(|error| CliError::environment(&error.into()))?;
+            Ok(Exit::Ok)
+        };
+        in_workshop(display, made).await
+    }
+
+    async fn make(&self, workshop: &Workshop) -> Result<(), ToolError> {
+        let programs = match &self.programs {
+            Some(directory) => directory.clone(),
+            None => {
+                std::env::current_exe().map(|path| path.parent().map(PathBuf::from)).ok().flatten().unwrap_or_default()
+            }
+        };
+        let source = if self.offline { Source::Offline } else { Source::Registry };
+        let programs = Programs::in_directory(&programs);
+        let images = images::prepare(workshop, &programs, &self.workload, source).await?;
+        for archive in images.archives() {
+            anstream::println!("{} {}", archive.names.join(" "), archive.path.display());
+        }
+        if self.offline {
+            let minio = images::minio(workshop, &self.tools.options()).await?;
+            anstream::println!("{minio} in Docker");
+        }
+        Ok(())
+    }
+}
