@@ -10,9 +10,11 @@ use std::time::Duration;
 use base64::Engine as _;
 use conformance::percona::Kind;
 use conformance::postgres::{Session, Target, Trust};
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use futures::TryStreamExt as _;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::runtime::wait::{Condition, await_condition};
+use kube::runtime::{WatchStreamExt as _, watcher};
 use serde_json::{Value, json};
 
 use crate::support::Lab;
@@ -88,7 +90,7 @@ impl<'a> Place<'a> {
 async fn faults_last_until_they_are_cleared() {
     let crds = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/crds");
     let lab = Lab::start(&[crds]).await;
-    tokio::join!(secret_held(&lab), keys_held(&lab), ready_held(&lab), killed(&lab));
+    tokio::join!(secret_held(&lab), keys_held(&lab), ready_held(&lab), killed(&lab), gone_at_its_start(&lab));
     // Alone: it stops the operator for all of them.
     stopped(&lab).await;
     lab.end().await;
@@ -157,6 +159,19 @@ async fn killed(lab: &Lab) {
     let again = place.login().await;
     assert_ne!(again.identity().await.unwrap().started, before);
     again.query("select * from kept").await.unwrap();
+}
+
+/// Nothing can be created in a namespace that is going away, also not what Patroni writes when its PostgreSQL is up.
+async fn gone_at_its_start(lab: &Lab) {
+    let place = Place::new(lab, "going").await;
+    place.create().await;
+    let mut pods = std::pin::pin!(watcher(place.api(Kind::POD), watcher::Config::default()).applied_objects());
+    tokio::time::timeout(DEADLINE, pods.try_next()).await.expect("a pod").unwrap();
+    let all: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(place.client.clone());
+    all.delete("going", &DeleteParams::default()).await.unwrap();
+    let gone = |namespace: Option<&k8s_openapi::api::core::v1::Namespace>| namespace.is_none();
+    let gone = tokio::time::timeout(DEADLINE, await_condition(all, "going", gone)).await;
+    gone.expect("the namespace goes, and the pod with it").unwrap();
 }
 
 async fn pod(place: &Place<'_>) -> String {

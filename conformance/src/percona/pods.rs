@@ -5,6 +5,7 @@
 //! pod is a real server, a backup Job runs the real pgBackRest, PgBouncer and the repository host are a status only.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ use crate::postgres::{Server, ServerOptions};
 
 /// How long a crashed PostgreSQL that does not come back is left alone before it is started again.
 const RESTART_BACK_OFF: Duration = Duration::from_secs(2);
+/// How long a pod waits before it tries again what the API server refused.
+const RETRY: Duration = Duration::from_secs(1);
 /// Field manager of the pods' status.
 const KUBELET: &str = "kubelet";
 /// Field manager of what Patroni writes.
@@ -113,19 +116,14 @@ impl Runner {
         let is_job = label("pgbackrest-backup").is_some();
         let mut deletion = self.deletion();
         if !deleting(&self.pod) {
+            // Whatever the API server refuses, the pod is there until it is deleted.
             let work = async {
-                self.wait_for_secrets().await?;
-                if is_instance {
-                    self.instance().await
-                } else if is_job {
-                    self.job().await
-                } else {
-                    self.report(Stage::Running { ready: true, restarts: 0 }).await?;
-                    std::future::pending().await
+                while let Err(error) = self.work(is_instance, is_job).await {
+                    self.not_yet(&error).await;
                 }
             };
             tokio::select! {
-                result = work => result?,
+                () = work => {}
                 () = deletion.wait() => {}
             }
         }
@@ -135,6 +133,25 @@ impl Runner {
             self.shut_down().await?;
         }
         self.remove().await
+    }
+
+    /// What the pod's containers do.
+    async fn work(&self, is_instance: bool, is_job: bool) -> anyhow::Result<()> {
+        self.wait_for_secrets().await?;
+        if is_instance {
+            self.instance().await
+        } else if is_job {
+            self.job().await
+        } else {
+            self.report(Stage::Running { ready: true, restarts: 0 }).await?;
+            std::future::pending().await
+        }
+    }
+
+    /// Takes note of what went wrong, and waits until it is tried again: kubelet and Patroni never give up.
+    async fn not_yet(&self, error: &anyhow::Error) {
+        tracing::info!(cluster = %self.key, pod = self.pod.name_any(), %error, "a pod of the double tries again");
+        tokio::time::sleep(RETRY).await;
     }
 
     fn deletion(&self) -> Deletion {
@@ -184,9 +201,16 @@ impl Runner {
                     let mut exit = server.exit();
                     let server = Arc::new(server);
                     instance.set_server(Some(Arc::clone(&server)));
-                    self.lead(&instance, &server).await?;
-                    self.report(Stage::Running { ready: true, restarts }).await?;
-                    let status = exit.wait().await;
+                    let lead = async {
+                        while let Err(error) = self.lead(&instance, &server, restarts).await {
+                            self.not_yet(&error).await;
+                        }
+                        std::future::pending::<Infallible>().await
+                    };
+                    let status = tokio::select! {
+                        status = exit.wait() => status,
+                        never = lead => match never {},
+                    };
                     tracing::info!(cluster = %self.key, %status, "PostgreSQL ended, starting it again");
                     instance.set_server(None);
                 }
@@ -233,7 +257,8 @@ impl Runner {
     }
 
     /// What Patroni writes when its PostgreSQL has become the leader: two Endpoints, the pod's annotation and its label.
-    async fn lead(&self, instance: &Instance, server: &Server) -> anyhow::Result<()> {
+    /// The pod is ready then.
+    async fn lead(&self, instance: &Instance, server: &Server, restarts: u32) -> anyhow::Result<()> {
         let system = server.system_identifier().await?;
         let port = instance.address.port();
         let configuration = json!({ "config": "double", "initialize": system });
@@ -241,6 +266,7 @@ impl Runner {
         let leader = json!({ "leader": self.pod.name_any(), "ttl": "30", "transitions": "0" });
         self.patroni_endpoints("ha", port, &leader, Some(&pod_address(instance))).await?;
         self.patroni("primary", Some("primary")).await?;
+        self.report(Stage::Running { ready: true, restarts }).await?;
         Ok(())
     }
 
