@@ -40,9 +40,9 @@ generate:
 
 # Fail when a generated file is stale
 generated: generate
-    git diff --exit-code -- scenarios implementations operator/manifests
+    git diff --exit-code -- scenarios implementations operator docs
     # A file that nobody has committed is stale too.
-    test -z "$(git status --porcelain -- scenarios implementations operator/manifests)"
+    test -z "$(git status --porcelain -- scenarios implementations operator docs)"
 
 # Check the scenarios without running them
 lint-scenarios:

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
+use conformance::scenario::Defect;
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
 
@@ -17,102 +18,56 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // They share one copy of the sources and two cores.
     arguments.test_threads = Some(1);
-    let defects = match find(&repository().join("scenarios")) {
+    let defects = match Defect::all(&repository().join("scenarios")) {
         Ok(defects) => defects,
         Err(error) => {
-            eprintln!("cannot read the defects: {error}");
+            eprintln!("{error}");
             return ExitCode::FAILURE;
         }
     };
     let trials = defects
         .into_iter()
-        .map(|defect| Trial::test(defect.name.clone(), move || defect.check()).with_ignored_flag(true))
+        .map(|defect| Trial::test(defect.name.clone(), move || check(&defect)).with_ignored_flag(true))
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// A known defect.
-struct Defect {
-    /// Area and file name, such as `gate::reads_no_secret`.
-    name: String,
-    patch: PathBuf,
-    /// The scenarios that must fail.
-    fails: BTreeSet<String>,
-}
-
-fn find(scenarios: &Path) -> Result<Vec<Defect>, String> {
-    let mut defects = Vec::new();
-    for area in sorted(scenarios)?.into_iter().filter(|path| path.is_dir()) {
-        for patch in sorted(&area)? {
-            if patch.extension().is_some_and(|extension| extension == "patch") {
-                defects.push(Defect::read(&patch)?);
-            }
-        }
+fn check(defect: &Defect) -> Result<(), Failed> {
+    let copy = copy_sources()?;
+    run(Command::new("git").arg("apply").arg(&defect.patch).current_dir(&copy))?;
+    let reports = tempfile::tempdir()?;
+    let implementation = copy.join("implementations/bundled.yaml");
+    let mut suite = Command::new(env!("CARGO_BIN_EXE_conformance"));
+    suite
+        .args(["run", "--no-skips", "--report-dir"])
+        .arg(reports.path())
+        .arg("--implementation")
+        .arg(&implementation)
+        .env_remove("CARGO_TARGET_DIR")
+        .stdout(Stdio::null());
+    let output = suite.output()?;
+    let Ok(report) = std::fs::read_to_string(reports.path().join("report.json")) else {
+        return Err(format!("no report; the suite said:\n{}", String::from_utf8_lossy(&output.stderr)).into());
+    };
+    let report: Value = serde_json::from_str(&report).map_err(|error| error.to_string())?;
+    let failed = scenarios(&report, "failed");
+    if failed != defect.fails || !scenarios(&report, "error").is_empty() {
+        let missed = defect.fails.difference(&failed).collect::<Vec<_>>();
+        let unexpected = failed.difference(&defect.fails).collect::<Vec<_>>();
+        let broken = scenarios(&report, "error");
+        return Err(format!(
+            "not caught by {missed:?}; failed without being named {unexpected:?}; errors of the environment {broken:?}\n{}",
+            said(&report)
+        )
+        .into());
     }
-    Ok(defects)
-}
-
-fn sorted(directory: &Path) -> Result<Vec<PathBuf>, String> {
-    let entries = std::fs::read_dir(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-    let mut paths: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
-    paths.sort();
-    Ok(paths)
-}
-
-impl Defect {
-    fn read(patch: &Path) -> Result<Self, String> {
-        let text = std::fs::read_to_string(patch).map_err(|error| format!("{}: {error}", patch.display()))?;
-        let head = text.split("\ndiff --git ").next().unwrap_or_default();
-        let said = |word: &str| {
-            let lines = head.lines().filter_map(|line| line.strip_prefix(word));
-            lines.map(|rest| rest.trim().to_owned()).collect::<Vec<_>>()
-        };
-        let fails: BTreeSet<String> = said("Fails:").into_iter().collect();
-        if fails.is_empty() || said("Defect:").len() != 1 {
-            return Err(format!("{}: its head needs one `Defect:` and at least one `Fails:`", patch.display()));
-        }
-        let name = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let area = name(patch.parent().unwrap_or(Path::new("")));
-        Ok(Self { name: format!("{area}::{}", name(patch)), patch: patch.to_owned(), fails })
-    }
-
-    fn check(&self) -> Result<(), Failed> {
-        let copy = copy_sources()?;
-        run(Command::new("git").arg("apply").arg(&self.patch).current_dir(&copy))?;
-        let reports = tempfile::tempdir()?;
-        let implementation = copy.join("implementations/bundled.yaml");
-        let mut suite = Command::new(env!("CARGO_BIN_EXE_conformance"));
-        suite
-            .args(["run", "--no-skips", "--report-dir"])
-            .arg(reports.path())
-            .arg("--implementation")
-            .arg(&implementation)
-            .env_remove("CARGO_TARGET_DIR")
-            .stdout(Stdio::null());
-        let output = suite.output()?;
-        let Ok(report) = std::fs::read_to_string(reports.path().join("report.json")) else {
-            return Err(format!("no report; the suite said:\n{}", String::from_utf8_lossy(&output.stderr)).into());
-        };
-        let report: Value = serde_json::from_str(&report).map_err(|error| error.to_string())?;
-        let failed = scenarios(&report, "failed");
-        if failed != self.fails || !scenarios(&report, "error").is_empty() {
-            let missed = self.fails.difference(&failed).collect::<Vec<_>>();
-            let unexpected = failed.difference(&self.fails).collect::<Vec<_>>();
-            let broken = scenarios(&report, "error");
-            return Err(format!(
-                "not caught by {missed:?}; failed without being named {unexpected:?}; errors of the environment {broken:?}\n{}",
-                said(&report)
-            )
-            .into());
-        }
-        let snapshot = self.name.replace("::", "__");
-        std::panic::catch_unwind(|| {
-            insta::with_settings!({ prepend_module_to_snapshot => false, filters => FILTERS.to_vec() }, {
-                insta::assert_snapshot!(snapshot, said(&report));
-            });
-        })
-        .map_err(|_| Failed::from("the suite says something else about this defect than its snapshot"))
-    }
+    let snapshot = defect.name.replace("::", "__");
+    std::panic::catch_unwind(|| {
+        insta::with_settings!({ prepend_module_to_snapshot => false, filters => FILTERS.to_vec() }, {
+            insta::assert_snapshot!(snapshot, said(&report));
+        });
+    })
+    .map_err(|_| Failed::from("the suite says something else about this defect than its snapshot"))
 }
 
 /// What differs from run to run.

@@ -8,6 +8,9 @@ use crate::exit::Exit;
 use crate::scenario::diagnostic::render;
 
 /// Check scenario files without running anything.
+///
+/// Without names, requirements.yaml is checked as well: every requirement has a scenario, every scenario covers
+/// requirements, and a known defect makes a scenario of each core requirement fail.
 #[derive(Clone, Debug, Args)]
 pub struct Lint {
     #[command(flatten)]
@@ -22,7 +25,8 @@ impl Lint {
     pub fn perform(self) -> Result<Exit, CliError> {
         let entries = self.selection.entries()?;
         let checked = entries.len();
-        let problems: Vec<_> = entries.into_iter().filter_map(|entry| entry.scenario.err()).flatten().collect();
+        let mut problems = self.selection.catalogue_problems(&entries)?;
+        problems.extend(entries.into_iter().filter_map(|entry| entry.scenario.err()).flatten());
         if problems.is_empty() {
             anstream::println!("{checked} scenarios, no mistakes");
             return Ok(Exit::Ok);

@@ -15,11 +15,20 @@ pub struct List {
     /// Only the names, one a line
     #[arg(long = "names")]
     names_only: bool,
+    /// The requirements and the scenarios that cover them, as Markdown
+    #[arg(long, conflicts_with = "names_only")]
+    requirements: bool,
 }
 
 impl List {
     /// Performs the verb.
     pub fn perform(self) -> Result<Exit, CliError> {
+        if self.requirements {
+            let requirements = self.selection.requirements()?;
+            let missing = || CliError::new(Exit::Usage, "the directory of the scenarios has no requirements.yaml");
+            anstream::print!("{}", requirements.ok_or_else(missing)?.page(&self.selection.entries()?));
+            return Ok(Exit::Ok);
+        }
         let mut broken = 0;
         for entry in self.selection.entries()? {
             let Ok(scenario) = &entry.scenario else {

@@ -12,8 +12,8 @@ use crate::embedded::{Settings, Storage};
 use crate::environment::Environment;
 use crate::existing::Existing;
 use crate::exit::Exit;
-use crate::scenario::diagnostic::render;
-use crate::scenario::{Entry, Filter, Scenario, load};
+use crate::scenario::diagnostic::{Diagnostic, render};
+use crate::scenario::{Defect, Entry, Filter, Requirements, Scenario, load};
 use crate::supervisor::{Plan, Supervised};
 use crate::tools;
 
@@ -54,6 +54,23 @@ impl Selection {
     pub fn entries(&self) -> Result<Vec<Entry>, CliError> {
         let filter = Filter::new(self.names.iter().chain(&self.filter).cloned());
         Ok(load(&self.directory(), &filter)?)
+    }
+
+    /// The requirements, where the directory has some.
+    pub fn requirements(&self) -> Result<Option<Requirements>, CliError> {
+        let problem = |problem| CliError::rendered(Exit::Usage, render(&[problem], terminal_width(), coloured()));
+        Requirements::load(&self.directory()).map_err(problem)
+    }
+
+    /// What is wrong between the requirements, all scenarios and the known defects. Nothing, when only some are selected.
+    pub fn catalogue_problems(&self, entries: &[Entry]) -> Result<Vec<Diagnostic>, CliError> {
+        if !self.names.is_empty() || !self.filter.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Some(requirements) = self.requirements()? else { return Ok(Vec::new()) };
+        let defects = Defect::all(&self.directory()).map_err(|error| CliError::new(Exit::Usage, error))?;
+        let caught = defects.into_iter().flat_map(|defect| defect.fails).collect();
+        Ok(requirements.problems(entries, &caught))
     }
 
     /// The selected scenarios; any mistake in any of them is an error that shows all of them.

@@ -133,7 +133,7 @@ fn files(directory: &Path) -> Result<BTreeSet<PathBuf>, LoadError> {
     for entry in std::fs::read_dir(directory).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.starts_with(['_', '.']) || name == "requirements.yaml" {
+        if name.starts_with(['_', '.']) || name == super::requirements::FILE {
             continue;
         }
         if path.is_dir() {

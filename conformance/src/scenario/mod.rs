@@ -2,6 +2,7 @@
 //!
 //! Language layer: base only. Nothing here talks to a cluster, waits, or knows an environment beyond its plain types.
 
+mod defects;
 pub mod diagnostic;
 #[cfg(test)]
 mod documentation;
@@ -14,12 +15,15 @@ mod node;
 pub mod operations;
 mod parse;
 pub mod pattern;
+mod requirements;
 mod schema;
 pub mod timeouts;
 pub mod types;
 
+pub use defects::{Defect, DefectError};
 pub use load::{Entry, Filter, LoadError, lint, load};
 pub use operations::Action;
+pub use requirements::{Level, Origin, Requirement, Requirements};
 pub use schema::schema;
 pub use timeouts::{Timeout, TimeoutName, Timeouts};
 pub use types::{Binding, Operation, Position, Scenario, Step};
