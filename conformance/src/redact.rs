@@ -3,7 +3,8 @@
 //! Base layer. Whoever learns a secret value registers it; whoever prints passes the text through [`redact`]. A value is
 //! also recognised in base64, percent-encoded and inside a longer word.
 
-use std::collections::BTreeSet;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::{OnceLock, PoisonError, RwLock};
 
 use base64::Engine as _;
@@ -14,8 +15,47 @@ const SHORTEST: usize = 6;
 /// What stands in place of a secret value.
 pub const REDACTED: &str = "<redacted>";
 
-fn values() -> &'static RwLock<BTreeSet<String>> {
-    static VALUES: OnceLock<RwLock<BTreeSet<String>>> = OnceLock::new();
+/// The registered values.
+///
+/// A run learns some fifty of them with every scenario, and looks for all of them in every log and object. So each is
+/// found by the bytes in its middle, where keys and URIs differ from each other; an automaton over all values would have to
+/// be built again whenever one comes.
+#[derive(Default)]
+struct Values {
+    known: HashSet<String>,
+    /// Values by the bytes at their middle, with the place of these bytes.
+    index: HashMap<[u8; SHORTEST], Vec<(usize, String)>>,
+}
+
+impl Values {
+    fn add(&mut self, value: String) {
+        let middle = (value.len() - SHORTEST) / 2;
+        let Some(bytes) = window(value.as_bytes(), middle) else { return };
+        if self.known.insert(value.clone()) {
+            self.index.entry(bytes).or_default().push((middle, value));
+        }
+    }
+
+    /// Where values stand in `text`, in the order of their middles; they may overlap.
+    fn find<'a>(&'a self, text: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
+        let bytes = text.as_bytes();
+        (0..bytes.len()).filter_map(|at| Some((at, self.index.get(&window(bytes, at)?)?))).flat_map(
+            move |(at, values)| {
+                values.iter().filter_map(move |(middle, value)| {
+                    let start = at.checked_sub(*middle)?;
+                    bytes[start..].starts_with(value.as_bytes()).then(|| start..start + value.len())
+                })
+            },
+        )
+    }
+}
+
+fn window(bytes: &[u8], at: usize) -> Option<[u8; SHORTEST]> {
+    bytes.get(at..at + SHORTEST)?.try_into().ok()
+}
+
+fn values() -> &'static RwLock<Values> {
+    static VALUES: OnceLock<RwLock<Values>> = OnceLock::new();
     VALUES.get_or_init(RwLock::default)
 }
 
@@ -26,23 +66,32 @@ pub fn register(value: &str) {
     }
     let encoded = percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC).to_string();
     let mut values = values().write().unwrap_or_else(PoisonError::into_inner);
-    values.insert(base64::engine::general_purpose::STANDARD.encode(value));
-    values.insert(encoded);
-    values.insert(value.to_owned());
+    values.add(base64::engine::general_purpose::STANDARD.encode(value));
+    values.add(encoded);
+    values.add(value.to_owned());
 }
 
-/// `text` with every registered value replaced by [`REDACTED`].
+/// `text` with every registered value replaced by [`REDACTED`]; values that overlap are replaced as one.
 pub fn redact(text: &str) -> String {
     let values = values().read().unwrap_or_else(PoisonError::into_inner);
-    // Longest first, so that a value that contains another one leaves nothing of itself.
-    let mut found: Vec<&String> = values.iter().filter(|value| text.contains(value.as_str())).collect();
-    found.sort_by_key(|value| std::cmp::Reverse(value.len()));
-    found.into_iter().fold(text.to_owned(), |text, value| text.replace(value.as_str(), REDACTED))
+    let mut found: Vec<Range<usize>> = values.find(text).collect();
+    found.sort_by_key(|range| range.start);
+    let mut redacted = String::with_capacity(text.len());
+    let mut done = 0;
+    for range in found {
+        if range.start >= done {
+            redacted.push_str(&text[done..range.start]);
+            redacted.push_str(REDACTED);
+        }
+        done = done.max(range.end);
+    }
+    redacted.push_str(&text[done..]);
+    redacted
 }
 
-/// The first registered value that `text` holds, by its length only: for checks that must not print what they found.
+/// Whether `text` holds a registered value: for checks that must not print what they found.
 pub fn leaks(text: &str) -> bool {
-    values().read().unwrap_or_else(PoisonError::into_inner).iter().any(|value| text.contains(value.as_str()))
+    values().read().unwrap_or_else(PoisonError::into_inner).find(text).next().is_some()
 }
 
 #[cfg(test)]
@@ -56,6 +105,23 @@ mod tests {
             assert!(leaks(text));
             assert_eq!(redact(text), "pw=<redacted> x");
         }
+    }
+
+    #[test]
+    fn a_value_that_contains_another_one_leaves_nothing_of_itself() {
+        register("inner-v4lue");
+        register("postgresql://u:inner-v4lue@host/db");
+        register("v4lue@host/db?x=1");
+        assert_eq!(redact("a postgresql://u:inner-v4lue@host/db b inner-v4lue."), "a <redacted> b <redacted>.");
+        assert_eq!(redact("a inner-v4lue@host/db?x=1 b"), "a <redacted> b", "they overlap");
+        assert_eq!(redact("inner-v4lueinner-v4lue"), "<redacted><redacted>");
+    }
+
+    #[test]
+    fn values_may_hold_any_character() {
+        register("pässwörd-ü");
+        assert_eq!(redact("é pässwörd-ü é"), "é <redacted> é");
+        assert!(!leaks("pässwörd-u"));
     }
 
     #[test]
