@@ -57,6 +57,10 @@ workflows:
 test *ARGS:
     cargo nextest run --workspace --locked {{ ARGS }}
 
+# Lint the operator's chart, render it, and compare it with its snapshots
+chart:
+    cargo nextest run --workspace --locked -E 'binary(chart)'
+
 # Run every scenario on the embedded environment
 e2e *ARGS:
     cargo run -p conformance -- run {{ ARGS }}

@@ -3,6 +3,7 @@
 //! `docs/design/architecture.md` draws the layers; each module says in its first lines which one it belongs to.
 
 pub mod bench;
+pub mod chart;
 pub mod cli;
 pub mod controlplane;
 pub mod duration;
