@@ -8,7 +8,7 @@ use super::CliError;
 use super::options::ToolOptions;
 use super::tools::in_workshop;
 use crate::exit::Exit;
-use crate::images::{self, Programs, Source};
+use crate::images::{self, Bundle, Programs, Source};
 use crate::tools::{Display, ToolError, Workshop};
 
 /// Make the container images of the kind environment, and show what they are called and where they are.
@@ -23,6 +23,9 @@ pub struct Images {
     /// A further name for the workload, such as ghcr.io/marmos91/dittofs:0.1.0
     #[arg(long, value_name = "IMAGE")]
     workload: Vec<String>,
+    /// Also copy them into this directory, with an index: for `run --images DIR`
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
     #[command(flatten)]
     tools: ToolOptions,
 }
@@ -47,13 +50,16 @@ impl Images {
         let source = if self.offline { Source::Offline } else { Source::Registry };
         let programs = Programs::in_directory(&programs);
         let images = images::prepare(workshop, &programs, &self.workload, source).await?;
-        for archive in images.archives() {
+        let minio = match source {
+            Source::Offline => Some(images::minio(workshop, &self.tools.options()).await?),
+            Source::Registry => None,
+        };
+        for archive in images.archives().chain(&minio) {
             anstream::println!("{} {}", archive.names.join(" "), archive.path.display());
         }
-        if self.offline {
-            let minio = images::minio(workshop, &self.tools.options()).await?;
-            anstream::println!("{minio} in Docker");
+        match &self.output {
+            Some(directory) => Bundle { images, minio }.export(directory),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

@@ -6,6 +6,7 @@
 //! `dittofs-conformance/base` and `dittofs-conformance/minio`.
 
 mod archive;
+mod bundle;
 mod context;
 mod debian;
 mod docker;
@@ -13,5 +14,6 @@ mod names;
 mod offline;
 mod prepare;
 
+pub use bundle::Bundle;
 pub use docker::sweep;
-pub use prepare::{Archive, Images, Programs, Source, minio, prepare};
+pub use prepare::{Archive, Images, Programs, Source, load, minio, prepare};

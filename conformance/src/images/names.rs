@@ -2,6 +2,9 @@
 
 use sha2::{Digest as _, Sha256};
 
+/// How all names begin that the user's Docker may hold.
+pub(super) const OURS: &str = "dittofs-conformance/";
+
 /// The base of our images, offline.
 pub(super) const BASE: &str = "dittofs-conformance/base";
 

@@ -30,7 +30,7 @@ pub(super) async fn base(docker: &Docker<'_>) -> Result<String, ToolError> {
         write(root.path(), &Config::default(), &name, &directory)
     })
     .await?;
-    load(docker, &name, &entry).await?;
+    load(docker, &name, &entry.directory.join(FILE)).await?;
     Ok(name)
 }
 
@@ -70,9 +70,8 @@ async fn commands(workshop: &Workshop, root: &Path, major: u32) -> Result<(), To
     Ok(())
 }
 
-/// MinIO, as a name in Docker, loaded when it is not there.
-pub(super) async fn minio(docker: &Docker<'_>, options: &tools::Options) -> Result<String, ToolError> {
-    let workshop = docker.workshop;
+/// MinIO and nothing else.
+pub(super) async fn minio(workshop: &Workshop, options: &tools::Options) -> Result<Archive, ToolError> {
     let tool = tools::minio(workshop, options).await?;
     let tag = names::tag([REVISION, tools::digest(&tool.path)?.as_bytes()]);
     let name = format!("{}:{tag}", names::MINIO);
@@ -83,8 +82,7 @@ pub(super) async fn minio(docker: &Docker<'_>, options: &tools::Options) -> Resu
         write(root.path(), &config, &name, &directory)
     })
     .await?;
-    load(docker, &name, &entry).await?;
-    Ok(name)
+    Ok(Archive { names: vec![name], path: entry.directory.join(FILE) })
 }
 
 fn minio_root(root: &Path, program: &Path) -> io::Result<()> {
@@ -123,10 +121,11 @@ fn write(root: &Path, config: &Config, name: &str, directory: &Path) -> Result<(
     written.map_err(ToolError::file("write", output))
 }
 
-async fn load(docker: &Docker<'_>, name: &str, entry: &Entry) -> Result<(), ToolError> {
+/// Loads the archive `path` when Docker has no image `name`.
+pub(super) async fn load(docker: &Docker<'_>, name: &str, path: &Path) -> Result<(), ToolError> {
     if !docker.has(name).await? {
         let step = docker.workshop.progress.begin(format!("loading {name} into Docker"), None);
-        docker.load(&entry.directory.join(FILE), &step).await?;
+        docker.load(path, &step).await?;
         step.done();
     }
     Ok(())

@@ -106,12 +106,26 @@ pub async fn prepare(
     Ok(Images { operator, workload, postgres })
 }
 
-/// MinIO as an image in Docker, made of its Go module: its name there. It stays as a cache.
+/// An image of MinIO, made of its Go module: for [`load`], because it runs beside the cluster.
 ///
 /// # Errors
-/// Docker, or MinIO, cannot be had.
-pub async fn minio(workshop: &Workshop, options: &tools::Options) -> Result<String, ToolError> {
-    offline::minio(&Docker { workshop }, options).await
+/// MinIO cannot be had.
+pub async fn minio(workshop: &Workshop, options: &tools::Options) -> Result<Archive, ToolError> {
+    offline::minio(workshop, options).await
+}
+
+/// Loads an image into the user's Docker, when it is not there, and returns its name. It stays there as a cache.
+///
+/// # Errors
+/// Docker cannot be had, or the image is not one of those that have a name of our own.
+pub async fn load(workshop: &Workshop, archive: &Archive) -> Result<String, ToolError> {
+    match archive.names.as_slice() {
+        [name] if name.starts_with(names::OURS) => {
+            offline::load(&Docker { workshop }, name, &archive.path).await?;
+            Ok(name.clone())
+        }
+        names => Err(ToolError::Request(format!("{} must not be loaded into Docker", names.join(", ")))),
+    }
 }
 
 struct Recipe<'a> {
