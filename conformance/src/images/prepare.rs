@@ -12,7 +12,7 @@ use crate::tools::{self, Origin, Step, ToolError, Workshop, digest};
 pub(super) const FILE: &str = "image.tar";
 
 /// How many archives of a program are kept: every change of its sources makes another one.
-const KEPT: usize = 3;
+const KEPT: usize = 5;
 
 /// The stages of `ci/Dockerfile`, called as the programs.
 const OPERATOR: &str = "dittofs-operator";
