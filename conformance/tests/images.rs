@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use conformance::images::{Images, Programs, Source, load, prepare};
+use conformance::images::{Images, Programs, Source, load, prepare, sweep};
 use conformance::process::{Run, Spawner};
 use conformance::tools::{Cache, Display, Workshop};
 use regex::Regex;
@@ -15,6 +15,9 @@ const LIMIT: u64 = 40_000_000;
 
 /// The workload stands in for this one.
 const DITTOFS: &str = "ghcr.io/marmos91/dittofs:0.1.0";
+
+/// A sweep would take away what the other test builds. Nextest runs one at a time anyway.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn docker(arguments: &[&str]) -> Option<String> {
     let output = Command::new("docker").args(arguments).output().ok()?;
@@ -30,21 +33,44 @@ fn size(path: &Path) -> u64 {
     path.metadata().unwrap().len()
 }
 
+fn workshop(base: &Path) -> Workshop {
+    let run = Arc::new(Run::create(&base.join("runs")).unwrap());
+    Workshop {
+        cache: Cache::open(Cache::default_root().unwrap()).unwrap(),
+        spawner: Spawner::new(run, Some(env!("CARGO_BIN_EXE_conformance").into())).unwrap(),
+        progress: Display::stderr().progress(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_interrupted_build_left_in_docker_is_swept() {
+    if docker(&["info"]).is_none() {
+        return println!("skipped: `docker info` does not answer");
+    }
+    let _alone = ALONE.lock().await;
+    let base = tempfile::tempdir().unwrap();
+    let workshop = workshop(base.path());
+    let context = base.path().join("context");
+    std::fs::create_dir(&context).unwrap();
+    std::fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY Dockerfile /\n").unwrap();
+    let label = "--label=com.dittofs.conformance=temporary";
+    let name = format!("localhost/dittofs-left-behind:{}", std::process::id());
+    docker(&["build", "--quiet", label, "--tag", &name, &context.display().to_string()]).unwrap();
+    assert!(names_in_docker().contains(&name));
+
+    assert!(sweep(&workshop).await.unwrap() >= 1);
+    assert!(!names_in_docker().contains(&name));
+    workshop.spawner.run().remove().unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn images_are_made_once_and_docker_keeps_only_the_cache() {
     if docker(&["info"]).is_none() {
         return println!("skipped: `docker info` does not answer");
     }
+    let _alone = ALONE.lock().await;
     let base = tempfile::tempdir().unwrap();
-    let workshop = Workshop {
-        cache: Cache::open(Cache::default_root().unwrap()).unwrap(),
-        spawner: Spawner::new(
-            Arc::new(Run::create(&base.path().join("runs")).unwrap()),
-            Some(env!("CARGO_BIN_EXE_conformance").into()),
-        )
-        .unwrap(),
-        progress: Display::stderr().progress(),
-    };
+    let workshop = workshop(base.path());
     let programs = Programs::in_directory(Path::new(env!("CARGO_BIN_EXE_conformance")).parent().unwrap());
     if !programs.operator.is_file() {
         return println!("skipped: {} was not built", programs.operator.display());
