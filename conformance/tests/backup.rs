@@ -53,7 +53,7 @@ impl Fixture {
             installation,
             data: directory.path().join("data"),
             directory: directory.path().join("server"),
-            address: Addresses::default().take().unwrap(),
+            address: Addresses::default().take().unwrap().listen,
             identity: Authority::create("test").unwrap().server(["localhost"]).unwrap(),
             archive_command: String::new(),
             spawner: spawner.clone(),
@@ -111,6 +111,7 @@ fn config(endpoint: &Endpoint) -> Config {
     let repo = Repo {
         name: "repo1".to_owned(),
         bucket: "backups".to_owned(),
+        here: None,
         endpoint: endpoint.endpoint.clone(),
         region: endpoint.region.clone(),
     };

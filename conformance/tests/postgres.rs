@@ -23,7 +23,7 @@ impl Fixture {
             installation: bench.installation().await,
             data: directory.join("data"),
             directory: directory.join("server"),
-            address: Addresses::default().take().unwrap(),
+            address: Addresses::default().take().unwrap().listen,
             identity: authority.server(["demo-primary.a.svc"]).unwrap(),
             archive_command: "true".to_owned(),
             spawner: bench.spawner.clone(),

@@ -1,6 +1,5 @@
 //! One lease: the control plane that a scenario uses, and what is undone at its end.
 
-use std::net::SocketAddrV4;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -14,7 +13,7 @@ use super::stack::Stack;
 use crate::environment::{Container, Database, DatabaseRequest, EnvironmentError, Fault, FaultId, OperatorState};
 use crate::percona::secret;
 use crate::pki::Authority;
-use crate::postgres::{Server, ServerOptions};
+use crate::postgres::{Place, Server, ServerOptions};
 use crate::redact;
 use crate::supervisor::{Granted, Lease, Permit};
 
@@ -32,7 +31,7 @@ pub(super) struct EmbeddedLease {
 
 struct RunningDatabase {
     server: Server,
-    address: SocketAddrV4,
+    place: Place,
     names: Vec<String>,
 }
 
@@ -50,21 +49,21 @@ impl EmbeddedLease {
         let host = format!("{}.{namespace}.svc", request.name);
         let names = vec![host.clone(), format!("{host}.cluster.local")];
         let authority = Authority::create("dittofs-conformance database")?;
-        let address = shared.addresses.take()?;
+        let place = shared.addresses.take()?;
         let directory = self.stack.directory().join(format!("database-{}-{}", self.number, self.databases.len() + 1));
         let options = ServerOptions {
             name: format!("database {}", request.name),
             installation,
             data: directory.join("data"),
             directory: directory.clone(),
-            address,
+            address: place.listen,
             identity: authority.server(names.clone())?,
             archive_command: "true".to_owned(),
             spawner: shared.spawner.clone(),
         };
         super::stack::create(&directory)?;
         let server = options.start().await?;
-        self.stack.hosts().set(names.clone(), (*address.ip()).into())?;
+        self.stack.hosts().set(names.clone(), (*place.listen.ip()).into())?;
         let password = secret::generate(secret::PasswordType::Ascii, &mut rand::rng());
         redact::register(&password);
         let superuser = server.superuser("postgres").await?;
@@ -72,11 +71,11 @@ impl EmbeddedLease {
         let (user, dbname) = (quoted(&request.user), quoted(&request.dbname));
         superuser.query(&format!("CREATE ROLE {user} LOGIN PASSWORD '{password}'")).await?;
         superuser.query(&format!("CREATE DATABASE {dbname} OWNER {user}")).await?;
-        self.databases.push(RunningDatabase { server, address, names });
-        let uri = secret::uri(&request.user, &password, &host, address.port(), &request.dbname);
+        self.databases.push(RunningDatabase { server, place, names });
+        let uri = secret::uri(&request.user, &password, &host, place.port, &request.dbname);
         Ok(Database {
             host,
-            port: address.port(),
+            port: place.port,
             user: request.user.clone(),
             password,
             dbname: request.dbname.clone(),
@@ -160,7 +159,7 @@ impl Lease for EmbeddedLease {
         }
         for database in self.databases.drain(..) {
             database.server.stop().await;
-            self.stack.shared().addresses.give_back(*database.address.ip());
+            self.stack.shared().addresses.give_back(database.place.listen);
             if let Err(error) = self.stack.hosts().remove(database.names.iter().map(String::as_str)) {
                 tracing::warn!(%error, "the hosts file could not be written");
             }

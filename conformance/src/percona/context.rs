@@ -59,6 +59,8 @@ kinds! {
     CLAIM = "" "v1" "PersistentVolumeClaim" "persistentvolumeclaims";
     /// `Event`.
     EVENT = "" "v1" "Event" "events";
+    /// `Lease`.
+    LEASE = "coordination.k8s.io" "v1" "Lease" "leases";
     /// `Role`.
     ROLE = "rbac.authorization.k8s.io" "v1" "Role" "roles";
     /// `RoleBinding`.

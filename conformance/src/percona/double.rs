@@ -4,16 +4,15 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kube::api::{Patch, PatchParams};
-use serde_json::json;
 use tokio::task::JoinHandle;
 
 use super::backup::Program;
-use super::context::{Context, Kind};
+use super::context::Context;
 use super::controller::Controller;
 use super::events::Recorder;
 use super::faults::{Crash, CrashScope, Faults};
-use super::names::{Key, NODE};
+use super::names::Key;
+use super::node;
 use super::registry::Registry;
 use crate::hosts::Hosts;
 use crate::postgres::{Addresses, Installation};
@@ -43,7 +42,8 @@ pub struct Options {
 pub struct Double {
     context: Arc<Context>,
     controller: Arc<Controller>,
-    watches: Vec<JoinHandle<()>>,
+    /// Watches, and the node's sign of life.
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Double {
@@ -63,10 +63,11 @@ impl Double {
             registry: Registry::new(options.addresses),
             recorder: Recorder::default(),
         });
-        node(&context).await?;
+        node::register(&context).await?;
         let controller = Controller::new(Arc::clone(&context));
-        let watches = controller.watch_all();
-        Ok(Self { context, controller, watches })
+        let mut tasks = controller.watch_all();
+        tasks.push(node::keep_alive(Arc::clone(&context)));
+        Ok(Self { context, controller, tasks })
     }
 
     /// Withholds the user Secrets of a cluster, or only these keys of them. Returns when it is so.
@@ -126,8 +127,8 @@ impl Double {
 
     /// Ends everything that the double runs. The objects in the API server stay as they are.
     pub async fn stop(self) {
-        for watch in &self.watches {
-            watch.abort();
+        for task in &self.tasks {
+            task.abort();
         }
         self.controller.end().await;
         let servers = self.context.registry.all().into_iter().filter_map(|instance| {
@@ -141,18 +142,4 @@ impl Double {
 
 fn key(namespace: &str, cluster: &str) -> Key {
     Key { namespace: namespace.to_owned(), name: cluster.to_owned() }
-}
-
-/// The node that the pods are bound to: pods on a node that does not exist are removed by kube-controller-manager.
-async fn node(context: &Context) -> kube::Result<()> {
-    let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": {
-        "name": NODE, "labels": { "kubernetes.io/hostname": NODE } } });
-    let status = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": NODE }, "status": {
-        "conditions": [{ "type": "Ready", "status": "True", "reason": "Double", "message": "run by the Percona double" }],
-    } });
-    let api = context.api(Kind::NODE, "");
-    let params = PatchParams::apply("percona-double").force();
-    api.patch(NODE, &params, &Patch::Apply(node)).await?;
-    api.patch_status(NODE, &params, &Patch::Apply(status)).await?;
-    Ok(())
 }

@@ -55,7 +55,7 @@ impl Cluster {
         let instance = self.context.registry.instance(&self.key, &self.context.directory)?;
         let key = self.key.clone();
         let spec = inner.data["spec"].clone();
-        let plan = Plan { key: &key, spec: &spec, owner: owner(&inner, true), port: instance.address.port() };
+        let plan = Plan { key: &key, spec: &spec, owner: owner(&inner, true), place: instance.place };
         let paused = spec["shutdown"] == true;
 
         let context = std::sync::Arc::clone(&self.context);
@@ -68,7 +68,9 @@ impl Cluster {
         for object in plan.roles(leader["spec"]["clusterIP"].as_str().unwrap_or_default()) {
             self.apply(&object).await?;
         }
-        self.context.hosts.set(self.host_names(), (*instance.address.ip()).into())?;
+        if instance.place.is_found_by_name() {
+            self.context.hosts.set(self.host_names(), (*instance.place.listen.ip()).into())?;
+        }
         issuer.cluster().await?;
         self.apply(&plan.configuration()).await?;
         for set in spec["instances"].as_array().into_iter().flatten() {

@@ -18,6 +18,7 @@ mod faults;
 mod inner;
 mod inner_status;
 mod names;
+mod node;
 mod objects;
 mod outer;
 mod pod_status;

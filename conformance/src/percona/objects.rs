@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::backup::objects::{has_repositories, volume};
 use super::names::{CRUNCHY, Key, NODE, VERSION};
+use crate::postgres::{PORT, Place};
 
 /// What the objects of a cluster are made from.
 pub struct Plan<'a> {
@@ -17,8 +18,8 @@ pub struct Plan<'a> {
     pub spec: &'a Value,
     /// Owner reference to the `PostgresCluster`, as its controller.
     pub owner: Value,
-    /// Port on which the server really listens.
-    pub port: u16,
+    /// Where the server is.
+    pub place: Place,
 }
 
 /// An instance: one PostgreSQL pod and what belongs to it.
@@ -63,7 +64,7 @@ impl Plan<'_> {
     }
 
     fn postgres_port(&self) -> Value {
-        json!({ "name": "postgres", "port": self.port, "protocol": "TCP", "targetPort": "postgres" })
+        json!({ "name": "postgres", "port": self.place.port, "protocol": "TCP", "targetPort": "postgres" })
     }
 
     fn selector(&self, role: &str) -> Value {
@@ -110,7 +111,7 @@ impl Plan<'_> {
         let labels = |role| self.key.labels([("role", role), ("app.kubernetes.io/component", "pg")]);
         let mut endpoints = self.object("v1", "Endpoints", &self.key.named("primary"), &labels("primary"));
         endpoints["subsets"] = json!([{
-            "addresses": [{ "ip": leader }], "ports": [{ "name": "postgres", "port": self.port, "protocol": "TCP" }],
+            "addresses": [{ "ip": leader }], "ports": [{ "name": "postgres", "port": self.place.port, "protocol": "TCP" }],
         }]);
         vec![
             self.service("primary", &labels("primary"), true, &Value::Null, &self.postgres_port()),
@@ -160,7 +161,7 @@ impl Plan<'_> {
         let container = |name: &str| json!({ "name": name, "image": image });
         let mut containers = vec![
             json!({ "name": "database", "image": image,
-                "ports": [{ "name": "postgres", "containerPort": self.port, "protocol": "TCP" }] }),
+                "ports": [{ "name": "postgres", "containerPort": self.place.listen.port(), "protocol": "TCP" }] }),
             container("replication-cert-copy"),
         ];
         let mut volumes = vec![json!({
@@ -200,8 +201,9 @@ impl Plan<'_> {
     pub fn pgbouncer(&self, replicas: i64) -> [Value; 3] {
         let labels = || pgbouncer_labels(self.key);
         let bouncer = &self.spec["proxy"]["pgBouncer"];
-        let port = bouncer["port"].as_i64().unwrap_or(5432);
-        let port = if port == i64::from(crate::postgres::PORT) { i64::from(self.port) } else { port };
+        let port = bouncer["port"].as_u64().and_then(|port| port.try_into().ok()).unwrap_or(PORT);
+        let of_postgresql = port == PORT;
+        let (port, listening) = if of_postgresql { (self.place.port, self.place.listen.port()) } else { (port, port) };
         let service = self.service(
             "pgbouncer",
             &labels(),
@@ -225,7 +227,7 @@ impl Plan<'_> {
                     "automountServiceAccountToken": false,
                     "containers": [
                         { "name": "pgbouncer", "image": image,
-                          "ports": [{ "name": "pgbouncer", "containerPort": port, "protocol": "TCP" }] },
+                          "ports": [{ "name": "pgbouncer", "containerPort": listening, "protocol": "TCP" }] },
                         { "name": "pgbouncer-config", "image": image },
                     ],
                 },

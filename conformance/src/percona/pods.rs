@@ -160,7 +160,7 @@ impl Runner {
 
     async fn report(&self, stage: Stage) -> kube::Result<()> {
         let api = self.context.api(Kind::POD, &self.key.namespace);
-        let address = self.context.registry.get(&self.key).map(|instance| pod_address(&instance));
+        let address = self.context.registry.get(&self.key).map(|instance| instance.place.shown.to_string());
         let status = json!({ "status": pod_status(&self.pod.data["spec"], stage, address.as_deref()) });
         let params = PatchParams { field_manager: Some(KUBELET.to_owned()), ..PatchParams::default() };
         ignore_absent(api.patch_status(&self.pod.name_any(), &params, &Patch::Merge(status)).await).map(drop)
@@ -238,7 +238,7 @@ impl Runner {
             installation: self.context.installation.clone(),
             data: self.context.volume(&self.key.namespace, claim)?,
             directory: instance.directory.clone(),
-            address: instance.address,
+            address: instance.place.listen,
             identity: Identity { certificate: text("tls.crt"), key: text("tls.key") },
             archive_command: "true".to_owned(),
             spawner: self.context.spawner.clone(),
@@ -260,11 +260,11 @@ impl Runner {
     /// The pod is ready then.
     async fn lead(&self, instance: &Instance, server: &Server, restarts: u32) -> anyhow::Result<()> {
         let system = server.system_identifier().await?;
-        let port = instance.address.port();
+        let port = instance.place.listen.port();
         let configuration = json!({ "config": "double", "initialize": system });
         self.patroni_endpoints("ha-config", port, &configuration, None).await?;
         let leader = json!({ "leader": self.pod.name_any(), "ttl": "30", "transitions": "0" });
-        self.patroni_endpoints("ha", port, &leader, Some(&pod_address(instance))).await?;
+        self.patroni_endpoints("ha", port, &leader, Some(&instance.place.shown.to_string())).await?;
         self.patroni("primary", Some("primary")).await?;
         self.report(Stage::Running { ready: true, restarts }).await?;
         Ok(())
@@ -305,7 +305,7 @@ impl Runner {
         instance.set_server(None);
         server.stop().await;
         // In a namespace that is going away nothing can be written any more, and need not be.
-        let _ = self.patroni_endpoints("ha", instance.address.port(), &json!({ "ttl": "30" }), None).await;
+        let _ = self.patroni_endpoints("ha", instance.place.listen.port(), &json!({ "ttl": "30" }), None).await;
         self.patroni("primary", None).await?;
         Ok(())
     }
@@ -339,13 +339,6 @@ impl Deletion {
             std::future::pending::<()>().await;
         }
     }
-}
-
-/// The address that a pod of this cluster reports: the API server refuses loopback addresses in Endpoints, so it is the
-/// server's with another first byte.
-fn pod_address(instance: &Instance) -> String {
-    let [_, rest @ ..] = instance.address.ip().octets();
-    format!("10.{}.{}.{}", rest[0], rest[1], rest[2])
 }
 
 /// The Secrets that a pod's projected volumes need, with the names of the volumes.

@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::backup::Repository;
 use super::names::Key;
-use crate::postgres::{Addresses, Server};
+use crate::postgres::{Addresses, Place, Server};
 
 /// What a cluster keeps for as long as it exists, however often its pods come and go.
 pub struct Instance {
-    /// Where its PostgreSQL listens.
-    pub address: SocketAddrV4,
+    /// Where its PostgreSQL is.
+    pub place: Place,
     /// A directory of its own, with a short name: a path to a Unix socket has room for a hundred bytes only.
     pub directory: PathBuf,
     server: Mutex<Option<Arc<Server>>>,
@@ -66,7 +65,7 @@ impl Registry {
         let directory = directory.join(format!("c{}", clusters.0));
         std::fs::DirBuilder::new().create(&directory)?;
         let instance = Arc::new(Instance {
-            address: self.addresses.take()?,
+            place: self.addresses.take()?,
             directory,
             server: Mutex::default(),
             repository: Mutex::default(),
@@ -84,7 +83,7 @@ impl Registry {
     pub(super) fn remove(&self, key: &Key) {
         let removed = self.clusters.lock().unwrap_or_else(PoisonError::into_inner).1.remove(key);
         if let Some(instance) = removed {
-            self.addresses.give_back(*instance.address.ip());
+            self.addresses.give_back(instance.place.listen);
         }
     }
 

@@ -27,7 +27,7 @@ impl Cluster {
                     }
                 }
             }
-            let login = user.login(&self.key, plan.spec, plan.port);
+            let login = user.login(&self.key, plan.spec, plan.place.port);
             let complete = complete(&existing, &login, &mut rand::rng());
             verifiers.push((user.clone(), String::from_utf8_lossy(&complete["verifier"]).into_owned()));
             match &held {

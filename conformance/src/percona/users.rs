@@ -67,7 +67,7 @@ impl User {
             .collect()
     }
 
-    /// What its Secret says. `port` is where PostgreSQL really listens.
+    /// What its Secret says. `port` is that of its Services.
     pub fn login(&self, key: &Key, spec: &Value, port: u16) -> Login {
         let pgbouncer = spec["proxy"]["pgBouncer"]["port"].as_u64().and_then(|port| port.try_into().ok());
         let pgbouncer = if pgbouncer.is_none_or(|wanted| wanted == PORT) { port } else { pgbouncer.unwrap_or(port) };

@@ -1,4 +1,4 @@
-//! Loopback addresses, one for every server.
+//! Addresses for servers, and how pods get to them.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,54 +12,124 @@ pub const PORT: u16 = 5432;
 const FIRST: u32 = 0x7f80_0001;
 const COUNT: u32 = 0x0040_0000 - 2;
 
+/// Ports on a shared address: below those that Linux gives to connections, so that none of these takes the port of a server
+/// that is being started again.
+const PORTS: std::ops::Range<u16> = 20_000..30_000;
+
 /// How many different addresses refuse port 5432 before it is believed to be taken on all of them.
 const ATTEMPTS: usize = 4;
 
-/// Hands out addresses on which nobody listens. A cheap handle; clones hand out from the same stock.
+/// How many ports of a shared address are tried.
+const PORT_ATTEMPTS: usize = 64;
+
+/// Where a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Where it listens.
+    pub listen: SocketAddrV4,
+    /// The port of its Services.
+    pub port: u16,
+    /// Its address as pods and Endpoints show it.
+    pub shown: Ipv4Addr,
+}
+
+impl Place {
+    /// Nothing forwards Services to a loopback address: whoever looks for the server needs its name in a hosts file.
+    pub fn is_found_by_name(&self) -> bool {
+        self.listen.ip().is_loopback()
+    }
+}
+
+/// Hands out places on which nobody listens. A cheap handle; clones hand out from the same stock.
 ///
-/// Supervisors on one machine do not know each other: each begins at a random place of the four million addresses, and
-/// every address is tried before it is given out.
+/// Supervisors on one machine do not know each other: each begins at a random place, and every one is tried before it is
+/// given out.
 #[derive(Clone, Debug, Default)]
 pub struct Addresses {
-    taken: Arc<Mutex<BTreeSet<Ipv4Addr>>>,
+    taken: Arc<Mutex<BTreeSet<SocketAddrV4>>>,
+    /// The one address of all servers; none: each has a loopback address of its own.
+    shared: Option<Ipv4Addr>,
 }
 
 impl Addresses {
-    /// An address and a port on it, free at this moment; the port is 5432 unless that is taken everywhere.
+    /// All servers listen on `address`, each on a port of its own, and Services with PostgreSQL's port lead there. (By
+    /// default, every server has a loopback address of its own, to which only names lead.)
+    pub fn behind_services(address: Ipv4Addr) -> Self {
+        Self { taken: Arc::default(), shared: Some(address) }
+    }
+
+    /// A place that is free at this moment.
     ///
     /// # Errors
     /// Not even an arbitrary port can be bound.
-    pub fn take(&self) -> io::Result<SocketAddrV4> {
-        self.take_on(PORT)
+    pub fn take(&self) -> io::Result<Place> {
+        match self.shared {
+            Some(address) => self.take_port(address),
+            None => self.take_on(PORT),
+        }
     }
 
-    fn take_on(&self, port: u16) -> io::Result<SocketAddrV4> {
+    /// One of the ports of `address`.
+    fn take_port(&self, address: Ipv4Addr) -> io::Result<Place> {
+        let mut refused = io::Error::from(io::ErrorKind::AddrInUse);
+        for _ in 0..PORT_ATTEMPTS {
+            let listen = SocketAddrV4::new(address, rand::random_range(PORTS));
+            if !self.reserve(listen) {
+                continue;
+            }
+            match TcpListener::bind(listen) {
+                Ok(_) => return Ok(Place { listen, port: PORT, shown: address }),
+                Err(error) => {
+                    self.give_back(listen);
+                    refused = error;
+                }
+            }
+        }
+        Err(refused)
+    }
+
+    /// A loopback address; the port is `port` unless that is taken everywhere.
+    fn take_on(&self, port: u16) -> io::Result<Place> {
         for _ in 0..ATTEMPTS {
-            let address = self.reserve();
-            if TcpListener::bind((address, port)).is_ok() {
-                return Ok(SocketAddrV4::new(address, port));
+            let listen = self.reserve_address(port);
+            if TcpListener::bind(listen).is_ok() {
+                return Ok(by_name(listen));
             }
-            self.give_back(address);
+            self.give_back(listen);
         }
-        let address = self.reserve();
-        let listener = TcpListener::bind((address, 0)).inspect_err(|_| self.give_back(address))?;
-        Ok(SocketAddrV4::new(address, listener.local_addr()?.port()))
+        // Reserved under the port 0, under which nobody asks for it.
+        let reserved = self.reserve_address(0);
+        let listener = TcpListener::bind(reserved);
+        self.give_back(reserved);
+        let listen = SocketAddrV4::new(*reserved.ip(), listener?.local_addr()?.port());
+        self.reserve(listen);
+        Ok(by_name(listen))
     }
 
-    /// Makes `address` free again.
-    pub fn give_back(&self, address: Ipv4Addr) {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
+    /// Makes `listen` free again.
+    pub fn give_back(&self, listen: SocketAddrV4) {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&listen);
     }
 
-    fn reserve(&self) -> Ipv4Addr {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+    fn reserve(&self, listen: SocketAddrV4) -> bool {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(listen)
+    }
+
+    fn reserve_address(&self, port: u16) -> SocketAddrV4 {
         loop {
-            let address = Ipv4Addr::from(FIRST + rand::random_range(0..COUNT));
-            if taken.insert(address) {
-                return address;
+            let listen = SocketAddrV4::new(Ipv4Addr::from(FIRST + rand::random_range(0..COUNT)), port);
+            if self.reserve(listen) {
+                return listen;
             }
         }
     }
+}
+
+/// The API server refuses loopback addresses in Endpoints: what it sees differs in the first byte. Nothing forwards
+/// anything there, so Services have the port at which the server really listens.
+fn by_name(listen: SocketAddrV4) -> Place {
+    let [_, rest @ ..] = listen.ip().octets();
+    Place { listen, port: listen.port(), shown: Ipv4Addr::new(10, rest[0], rest[1], rest[2]) }
 }
 
 #[cfg(test)]
@@ -71,14 +141,35 @@ mod tests {
         let addresses = Addresses::default();
         let first = addresses.take_on(0).unwrap();
         let second = addresses.clone().take_on(0).unwrap();
-        assert_ne!(first.ip(), second.ip());
-        assert!(first.ip().octets()[0] == 127 && (128..192).contains(&first.ip().octets()[1]));
+        assert_ne!(first.listen.ip(), second.listen.ip());
+        let [first_byte, second_byte, ..] = first.listen.ip().octets();
+        assert!(first_byte == 127 && (128..192).contains(&second_byte));
+        assert_eq!(first.shown.octets()[..2], [10, second_byte]);
     }
 
     #[test]
     fn a_port_that_is_taken_everywhere_is_replaced() {
         let everywhere = TcpListener::bind(("0.0.0.0", 0)).unwrap();
         let port = everywhere.local_addr().unwrap().port();
-        assert_ne!(Addresses::default().take_on(port).unwrap().port(), port);
+        let place = Addresses::default().take_on(port).unwrap();
+        assert_ne!(place.listen.port(), port);
+        assert_eq!(place.port, place.listen.port());
+    }
+
+    #[test]
+    fn behind_services_servers_share_an_address_and_are_offered_at_postgresql_s_port() {
+        let address = Ipv4Addr::LOCALHOST;
+        let addresses = Addresses::behind_services(address);
+        let (first, second) = (addresses.take().unwrap(), addresses.take().unwrap());
+        assert_ne!(first.listen, second.listen);
+        for place in [first, second] {
+            assert_eq!((*place.listen.ip(), place.port, place.shown), (address, PORT, address));
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_not_of_this_machine_is_refused() {
+        let elsewhere = Addresses::behind_services("192.0.2.1".parse().unwrap());
+        assert_eq!(elsewhere.take().unwrap_err().kind(), io::ErrorKind::AddrNotAvailable);
     }
 }

@@ -13,7 +13,7 @@ mod template;
 mod trust;
 mod typed;
 
-pub use addresses::{Addresses, PORT};
+pub use addresses::{Addresses, PORT, Place};
 pub use client::{CONNECT_DEADLINE, Identity, Rows, Session};
 pub use error::Error;
 pub use server::{Server, ServerError, ServerOptions};

@@ -19,6 +19,8 @@ pub struct Repo {
     pub bucket: String,
     /// `host` or `host:port`.
     pub endpoint: String,
+    /// `host:port` where this machine finds it, when not under that name.
+    pub here: Option<String>,
     /// Region.
     pub region: String,
 }
@@ -93,12 +95,15 @@ fn render(config: &Config, instance: &Instance, layout: &Layout) -> String {
     let path = |path: PathBuf| path.to_string_lossy().into_owned();
     let mut global = BTreeMap::new();
     let mut set = |key: &str, value: String| global.insert(key.to_owned(), value);
-    for Repo { name, bucket, endpoint, region } in &config.repos {
+    for Repo { name, bucket, endpoint, here, region } in &config.repos {
         set(&format!("{name}-path"), format!("/pgbackrest/{name}"));
         set(&format!("{name}-type"), "s3".to_owned());
         set(&format!("{name}-s3-bucket"), bucket.clone());
         set(&format!("{name}-s3-endpoint"), endpoint.clone());
         set(&format!("{name}-s3-region"), region.clone());
+        if let Some(here) = here {
+            set(&format!("{name}-storage-host"), here.clone());
+        }
     }
     // With the default of 60 s and its retries, an S3 that is down would keep PostgreSQL from stopping for minutes.
     set("io-timeout", "10".to_owned());
@@ -142,7 +147,8 @@ mod tests {
         let repo = Repo {
             name: "repo1".to_owned(),
             bucket: "backups".to_owned(),
-            endpoint: "localhost:9000".to_owned(),
+            endpoint: "s3.tools.svc:9000".to_owned(),
+            here: Some("localhost:9000".to_owned()),
             region: "eu-west-1".to_owned(),
         };
         let global = global.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();

@@ -17,6 +17,7 @@ use super::objects::{self, BACKUP, MANUAL, REPLICA_CREATE, has_repositories};
 use super::outer::job_state;
 use super::schedule::Schedules;
 use super::{Failure, Repository};
+use crate::hosts::Hosts;
 
 /// How long the operator waits before it tries again to make a stanza.
 const STANZA_RETRY: Duration = Duration::from_secs(10);
@@ -34,6 +35,15 @@ pub const PAUSED: [&str; 4] = [
     "Reconciliation is paused: please fill in spec.backups or add the \
      postgres-operator.crunchydata.com/authorizeBackupRemoval annotation to authorize backup removal.",
 ];
+
+/// Where this machine finds the host of an endpoint that is a name of the cluster only.
+fn here(hosts: &Hosts, endpoint: &str) -> Option<String> {
+    let (name, port) = endpoint.split_once(':').unwrap_or((endpoint, "443"));
+    let address = hosts.get(name)?;
+    // pgBackRest checks certificates against names only, never against addresses. It forgets the endpoint's port.
+    let host = if address.is_loopback() { "localhost".to_owned() } else { address.to_string() };
+    Some(format!("{host}:{port}"))
+}
 
 /// What the operator's process remembers about the backups of one cluster.
 pub struct Backups {
@@ -158,6 +168,7 @@ impl Backups {
         let repos = repos.map(|repo| Repo {
             name: text(&repo["name"]),
             bucket: text(&repo["s3"]["bucket"]),
+            here: here(&self.context.hosts, &text(&repo["s3"]["endpoint"])),
             endpoint: text(&repo["s3"]["endpoint"]),
             region: text(&repo["s3"]["region"]),
         });

@@ -31,7 +31,7 @@ pub fn create(
         spawner: context.spawner.clone(),
         account: Account::nobody_if_root(),
         directory: instance.directory.join("pgbackrest"),
-        instance: Instance { data, socket, port: instance.address.port(), user: "postgres".to_owned() },
+        instance: Instance { data, socket, port: instance.place.listen.port(), user: "postgres".to_owned() },
     };
     Repository::create(options).map(Some)
 }
