@@ -59,6 +59,7 @@ impl Client {
             reason: error.to_string(),
             code: None,
         })?;
+        let address = endpoint.local.as_ref().unwrap_or(&endpoint.endpoint);
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
             .tls_context(tls)
@@ -66,7 +67,7 @@ impl Client {
         let config = aws_sdk_s3::Config::builder()
             .behavior_version_latest()
             .http_client(http)
-            .endpoint_url(format!("https://{}", endpoint.endpoint))
+            .endpoint_url(format!("https://{address}"))
             .region(Region::new(endpoint.region.clone()))
             .credentials_provider(Credentials::new(
                 &endpoint.access_key,

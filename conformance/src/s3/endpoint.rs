@@ -15,6 +15,9 @@ use crate::redact;
 pub struct Endpoint {
     /// `host:port`, as pgBackRest wants it. The protocol is always HTTPS and the style of addresses is path style.
     pub endpoint: String,
+    /// The same for this machine, when `endpoint` is a name that only a cluster knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<String>,
     /// The region that signatures name.
     pub region: String,
     /// Access key.

@@ -104,7 +104,8 @@ impl Server {
         let (access_key, secret_key) = keys.generate();
         // pgBackRest 2.55 checks a certificate against DNS names only, so the endpoint is a name.
         let endpoint = format!("localhost:{}", address.port());
-        let endpoint = Endpoint { endpoint, region, access_key, secret_key, ca: authority.certificate().to_owned() };
+        let endpoint =
+            Endpoint { endpoint, local: None, region, access_key, secret_key, ca: authority.certificate().to_owned() };
         let gate = Gate::default();
         let accepting =
             |backend| AbortOnDropHandle::new(tokio::spawn(accept(listener, acceptor, backend, gate.clone())));
