@@ -23,6 +23,7 @@ pub mod pki;
 pub mod postgres;
 pub mod probe;
 pub mod process;
+pub mod reach;
 pub mod redact;
 pub mod report;
 pub mod s3;
