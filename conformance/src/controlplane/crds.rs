@@ -87,6 +87,40 @@ impl CustomResources {
         }
         wait_until_established(client, &names).await
     }
+
+    /// Applies all of them server-side, also over others' changes, and waits until they are served.
+    ///
+    /// # Errors
+    /// One of them is refused, or is not established in time.
+    pub async fn apply(&self, client: &Client) -> anyhow::Result<()> {
+        let mut names = Vec::new();
+        for (origin, document) in &self.documents {
+            let what = || format!("applying a CRD of {origin}");
+            let name = name(document).with_context(what)?;
+            let uri = format!(
+                "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}?fieldManager=dittofs-conformance&force=true"
+            );
+            let request = http::Request::patch(uri)
+                .header(http::header::CONTENT_TYPE, "application/apply-patch+yaml")
+                .body(document.clone().into_bytes())?;
+            client.request::<CustomResourceDefinition>(request).await.with_context(what)?;
+            names.push(name);
+        }
+        wait_until_established(client, &names).await
+    }
+}
+
+/// The name of the object in a YAML document.
+fn name(document: &str) -> anyhow::Result<String> {
+    #[derive(serde::Deserialize)]
+    struct Object {
+        metadata: Metadata,
+    }
+    #[derive(serde::Deserialize)]
+    struct Metadata {
+        name: String,
+    }
+    Ok(serde_yaml::from_str::<Object>(document)?.metadata.name)
 }
 
 /// Deletes the CRDs of `group` with all their objects, and waits until they are gone.
@@ -136,6 +170,12 @@ mod tests {
         let crds = CustomResources::default().text("a.yaml", "# comment\n---\nkind: A\n---\nkind: B\n---\n");
         let texts: Vec<&str> = crds.documents.iter().map(|(_, text)| text.as_str()).collect();
         assert_eq!(texts, ["kind: A\n", "kind: B\n"]);
+    }
+
+    #[test]
+    fn the_name_is_that_of_the_object() {
+        let document = "metadata:\n  name: clusters.example.com\nspec:\n  names: { plural: x }\n";
+        assert_eq!(name(document).unwrap(), "clusters.example.com");
     }
 
     #[test]

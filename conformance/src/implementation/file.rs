@@ -41,6 +41,10 @@ pub struct Implementation {
     pub webhook: Option<Webhook>,
     /// The images in its pods.
     pub images: Images,
+    /// How it is installed into a cluster of real nodes, for `--env kind`. Without this, it can be judged in the embedded
+    /// environment only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<InCluster>,
     /// What it does not claim to do: scenarios that cover it are skipped with the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unsupported: Vec<Unsupported>,
@@ -100,6 +104,28 @@ pub struct Webhook {
     /// The port on which it always listens; without this, a free one is chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+}
+
+/// How an operator is installed into a cluster: by a chart, into the namespace of its service account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InCluster {
+    /// A directory, or whatever else Helm understands.
+    pub chart: String,
+    /// The chart's version, where it comes from a repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Name of the release.
+    pub release: String,
+    /// The Deployment by which the operator runs.
+    pub deployment: String,
+    /// Values for the chart. Texts in it may hold `${operatorRepository}` and `${operatorTag}`, the image of the operator that
+    /// was built here.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub values: serde_json::Map<String, serde_json::Value>,
+    /// The images, with tags, by which the operator's pods run DittoFS: the nodes are given the suite's own workload under
+    /// these names.
+    pub workload: Vec<String>,
 }
 
 /// Images by the role that they play.

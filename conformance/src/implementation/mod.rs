@@ -12,8 +12,8 @@ mod setup;
 mod template;
 
 pub use file::{
-    ApiVersion, Images, Implementation, Kind, LoadError, ManifestSource, ServiceAccountName, Start, Unsupported,
-    Webhook, schema,
+    ApiVersion, Images, Implementation, InCluster, Kind, LoadError, ManifestSource, ServiceAccountName, Start,
+    Unsupported, Webhook, schema,
 };
 pub use operator::Operator;
 pub use setup::{Options, Prepared};

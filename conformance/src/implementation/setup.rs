@@ -11,7 +11,7 @@ use kube::api::{Api, PostParams};
 
 use super::file::Implementation;
 use super::manifests::Manifests;
-use super::template::{Template, Values};
+use super::template::{Template, Values, render_all};
 use crate::controlplane::{Access, free_port, tail};
 use crate::pki::Authority;
 use crate::process::{Launch, Spawner};
@@ -49,25 +49,8 @@ impl Prepared {
         log: &Path,
         log_level: String,
     ) -> anyhow::Result<Self> {
+        implementation.build(spawner, log, &log_level).await?;
         let values = values(&implementation, &log_level);
-        for words in &implementation.build {
-            let launch = command(&implementation, words, &values)?.log(log);
-            let process = spawner.spawn(&launch).await?;
-            match tokio::time::timeout(BUILT_WITHIN, process.wait()).await {
-                Ok(status) if status.success() => {}
-                Ok(status) => {
-                    let end = tail(log, 30).unwrap_or_default();
-                    bail!("building {}: {} ended with {status}:\n{end}", implementation.name, shown(words, &values));
-                }
-                Err(_) => bail!(
-                    "building {}: {} did not end within {} minutes; see {}",
-                    implementation.name,
-                    shown(words, &values),
-                    BUILT_WITHIN.as_secs() / 60,
-                    log.display()
-                ),
-            }
-        }
         let manifests = Manifests::gather(&implementation, &values, spawner).await?;
         Ok(Self { implementation, manifests, log_level })
     }
@@ -84,14 +67,56 @@ impl Prepared {
 
     /// The operator's program.
     pub fn program(&self) -> PathBuf {
-        let values = values(&self.implementation, &self.log_level);
-        let program = self.implementation.start.command.first().map(|word| word.render(&values)).unwrap_or_default();
-        self.implementation.directory.join(program)
+        self.implementation.program(&self.log_level)
     }
 
     /// Whether the operator is asked to serve a webhook.
     pub fn has_webhook(&self) -> bool {
         self.implementation.webhook.is_some() && self.manifests.has_webhooks()
+    }
+}
+
+impl Implementation {
+    /// Builds the operator. What the build prints goes to the file `log`.
+    pub async fn build(&self, spawner: &Spawner, log: &Path, log_level: &str) -> anyhow::Result<()> {
+        let values = values(self, log_level);
+        for words in &self.build {
+            let launch = command(self, words, &values)?.log(log);
+            let process = spawner.spawn(&launch).await?;
+            match tokio::time::timeout(BUILT_WITHIN, process.wait()).await {
+                Ok(status) if status.success() => {}
+                Ok(status) => {
+                    let end = tail(log, 30).unwrap_or_default();
+                    bail!("building {}: {} ended with {status}:\n{end}", self.name, shown(words, &values));
+                }
+                Err(_) => bail!(
+                    "building {}: {} did not end within {} minutes; see {}",
+                    self.name,
+                    shown(words, &values),
+                    BUILT_WITHIN.as_secs() / 60,
+                    log.display()
+                ),
+            }
+        }
+        Ok(())
+    }
+
+    /// The operator's program.
+    pub fn program(&self, log_level: &str) -> PathBuf {
+        let values = values(self, log_level);
+        let program = self.start.command.first().map(|word| word.render(&values)).unwrap_or_default();
+        self.directory.join(program)
+    }
+
+    /// The values for the chart of [`super::InCluster`], with the operator's image in them.
+    ///
+    /// # Errors
+    /// A text in them has a placeholder that nobody knows.
+    pub fn chart_values(&self, log_level: &str, repository: &str, tag: &str) -> anyhow::Result<serde_json::Value> {
+        let chart = self.cluster.as_ref().map(|cluster| cluster.values.clone()).unwrap_or_default();
+        let mut known = values(self, log_level);
+        known.extend([("operatorRepository", repository.to_owned()), ("operatorTag", tag.to_owned())]);
+        Ok(render_all(&serde_json::Value::Object(chart), &known)?)
     }
 }
 

@@ -6,12 +6,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What the harness fills in, by name, and what it means.
-pub(super) const PLACEHOLDERS: [(&str, &str); 8] = [
+pub(super) const PLACEHOLDERS: [(&str, &str); 10] = [
     ("healthPort", "a free port for the health endpoint, on 127.0.0.1"),
     ("kubeconfig", "path of a kubeconfig that acts as the service account"),
     ("logLevel", "error, warn, info, debug or trace"),
     ("metricsPort", "a free port for metrics, on 127.0.0.1"),
     ("namespace", "namespace of the service account"),
+    ("operatorRepository", "the operator's image in a cluster, without its tag"),
+    ("operatorTag", "the tag of the operator's image in a cluster"),
     ("targetDirectory", "where cargo puts what it builds: CARGO_TARGET_DIR, else `target` in the directory"),
     ("webhookCertificates", "directory with the `tls.crt` and `tls.key` that the webhook is to show"),
     ("webhookPort", "the port on which the webhook is to listen, on 127.0.0.1"),
@@ -68,6 +70,23 @@ impl Template {
     }
 }
 
+/// Renders every text in a value.
+///
+/// # Errors
+/// One of them has a placeholder that nobody knows.
+pub(super) fn render_all(value: &serde_json::Value, values: &Values) -> Result<serde_json::Value, TemplateError> {
+    use serde_json::Value;
+    Ok(match value {
+        Value::String(text) => Value::String(Template::try_from(text.clone())?.render(values)),
+        Value::Array(list) => Value::Array(list.iter().map(|each| render_all(each, values)).collect::<Result<_, _>>()?),
+        Value::Object(object) => {
+            let each = |(key, value): (&String, &Value)| Ok((key.clone(), render_all(value, values)?));
+            Value::Object(object.iter().map(each).collect::<Result<_, TemplateError>>()?)
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+    })
+}
+
 enum Part<'a> {
     Text(&'a str),
     Placeholder(&'a str),
@@ -118,6 +137,15 @@ mod tests {
     fn placeholders_are_replaced(#[case] text: &str, #[case] expected: &str) {
         let values = Values::from([("healthPort", "8081".to_owned()), ("namespace", "system".to_owned())]);
         assert_eq!(Template::try_from(text.to_owned()).unwrap().render(&values), expected);
+    }
+
+    #[test]
+    fn texts_are_rendered_wherever_they_stand() {
+        let value =
+            serde_json::json!({ "image": { "tag": "${operatorTag}", "list": ["${operatorTag}", 1] }, "on": true });
+        let values = Values::from([("operatorTag", "7".to_owned())]);
+        let expected = serde_json::json!({ "image": { "tag": "7", "list": ["7", 1] }, "on": true });
+        assert_eq!(render_all(&value, &values).unwrap(), expected);
     }
 
     #[rstest::rstest]
