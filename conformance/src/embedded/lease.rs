@@ -11,11 +11,7 @@ use serde_json::json;
 use super::host::Own;
 use super::stack::Stack;
 use crate::environment::{Container, Database, DatabaseRequest, EnvironmentError, Fault, FaultId, OperatorState};
-use crate::percona::secret;
-use crate::pki::Authority;
-use crate::postgres::{Place, Server, ServerOptions};
-use crate::redact;
-use crate::supervisor::{Granted, Lease, Permit};
+use crate::supervisor::{Beside, BesideOptions, Granted, Lease, Permit};
 
 /// What one scenario has.
 pub(super) struct EmbeddedLease {
@@ -25,14 +21,8 @@ pub(super) struct EmbeddedLease {
     own: Option<Own>,
     bucket: String,
     faults: Vec<(FaultId, String, Fault)>,
-    databases: Vec<RunningDatabase>,
+    databases: Vec<Beside>,
     _permit: Permit,
-}
-
-struct RunningDatabase {
-    server: Server,
-    place: Place,
-    names: Vec<String>,
 }
 
 impl EmbeddedLease {
@@ -45,43 +35,20 @@ impl EmbeddedLease {
 
     async fn make_database(&mut self, namespace: &str, request: &DatabaseRequest) -> anyhow::Result<Database> {
         let shared = self.stack.shared();
-        let installation = shared.parts.postgresql.clone().map_err(anyhow::Error::msg)?;
-        let host = format!("{}.{namespace}.svc", request.name);
-        let names = vec![host.clone(), format!("{host}.cluster.local")];
-        let authority = Authority::create("dittofs-conformance database")?;
-        let place = shared.addresses.take()?;
         let directory = self.stack.directory().join(format!("database-{}-{}", self.number, self.databases.len() + 1));
-        let options = ServerOptions {
-            name: format!("database {}", request.name),
-            installation,
-            data: directory.join("data"),
+        let options = BesideOptions {
+            installation: shared.parts.postgresql.clone().map_err(anyhow::Error::msg)?,
+            addresses: shared.addresses.clone(),
             directory: directory.clone(),
-            address: place.listen,
-            identity: authority.server(names.clone())?,
-            archive_command: "true".to_owned(),
             spawner: shared.spawner.clone(),
         };
         super::stack::create(&directory)?;
-        let server = options.start().await?;
-        self.stack.hosts().set(names.clone(), (*place.listen.ip()).into())?;
-        let password = secret::generate(secret::PasswordType::Ascii, &mut rand::rng());
-        redact::register(&password);
-        let superuser = server.superuser("postgres").await?;
-        // Names from scenarios are quoted; a generated password holds no quote and no backslash.
-        let (user, dbname) = (quoted(&request.user), quoted(&request.dbname));
-        superuser.query(&format!("CREATE ROLE {user} LOGIN PASSWORD '{password}'")).await?;
-        superuser.query(&format!("CREATE DATABASE {dbname} OWNER {user}")).await?;
-        self.databases.push(RunningDatabase { server, place, names });
-        let uri = secret::uri(&request.user, &password, &host, place.port, &request.dbname);
-        Ok(Database {
-            host,
-            port: place.port,
-            user: request.user.clone(),
-            password,
-            dbname: request.dbname.clone(),
-            uri,
-            ca: authority.certificate().to_owned(),
-        })
+        let beside = Beside::start(options, namespace, request).await?;
+        let database = beside.database.clone();
+        let (names, address) = (beside.names.clone(), *beside.place.listen.ip());
+        self.databases.push(beside);
+        self.stack.hosts().set(names, address.into())?;
+        Ok(database)
     }
 }
 
@@ -91,7 +58,7 @@ impl Lease for EmbeddedLease {
         let endpoint = self.stack.shared().s3.endpoint();
         Granted {
             kubeconfig: self.stack.plane().kubeconfig(),
-            hosts: self.stack.hosts().path().to_owned(),
+            hosts: Some(self.stack.hosts().path().to_owned()),
             bindings: json!({
                 "s3": {
                     "endpoint": endpoint.endpoint,
@@ -103,7 +70,7 @@ impl Lease for EmbeddedLease {
                 },
             }),
             secrets: vec![endpoint.secret_key.clone()],
-            audit_log: self.stack.plane().audit_log(),
+            audit_log: Some(self.stack.plane().audit_log()),
         }
     }
 
@@ -157,12 +124,11 @@ impl Lease for EmbeddedLease {
                 }
             }
         }
-        for database in self.databases.drain(..) {
-            database.server.stop().await;
-            self.stack.shared().addresses.give_back(database.place.listen);
-            if let Err(error) = self.stack.hosts().remove(database.names.iter().map(String::as_str)) {
+        for beside in self.databases.drain(..) {
+            if let Err(error) = self.stack.hosts().remove(beside.names.iter().map(String::as_str)) {
                 tracing::warn!(%error, "the hosts file could not be written");
             }
+            beside.stop().await;
         }
         if let Err(error) = self.stack.shared().s3.remove_bucket(&self.bucket).await {
             tracing::warn!(bucket = self.bucket, %error, "a bucket could not be removed");
@@ -174,18 +140,5 @@ impl Lease for EmbeddedLease {
         {
             tracing::warn!("{error:#}");
         }
-    }
-}
-
-/// An identifier in SQL.
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn identifiers_cannot_break_out() {
-        assert_eq!(super::quoted(r#"a"; drop"#), r#""a""; drop""#);
     }
 }

@@ -12,3 +12,4 @@ mod stack;
 pub use capabilities::foreseen;
 pub use host::Host;
 pub use settings::{Settings, Storage};
+pub use shared::percona_crds;

@@ -116,7 +116,7 @@ impl Shared {
         directory: &Path,
     ) -> anyhow::Result<(Self, ControlPlane)> {
         let implementation = Implementation::load(&settings.implementation)?;
-        let percona = percona_crds(&settings)?;
+        let percona = percona_crds(settings.percona_crds.as_deref())?;
         let (parts, prepared) = tokio::try_join!(
             async {
                 let parts = Parts::prepare(&settings, &spawner, progress.clone()).await?;
@@ -182,10 +182,10 @@ async fn build(
 
 /// Percona's CRDs as the user gives them, else our minimal ones. That of `PostgresCluster`, on which Percona's events
 /// hang, always is ours.
-fn percona_crds(settings: &Settings) -> anyhow::Result<CustomResources> {
+pub fn percona_crds(path: Option<&Path>) -> anyhow::Result<CustomResources> {
     let inner = CustomResources::default()
         .text("our postgresclusters.yaml", include_str!("../../assets/crds/postgresclusters.yaml"));
-    match &settings.percona_crds {
+    match path {
         Some(path) => inner.path(path).with_context(|| format!("reading Percona's CRDs from {}", path.display())),
         None => Ok(inner
             .text("our perconapgclusters.yaml", include_str!("../../assets/crds/perconapgclusters.yaml"))

@@ -126,7 +126,7 @@ impl Double {
     }
 
     /// Ends everything that the double runs. The objects in the API server stay as they are.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         for task in &self.tasks {
             task.abort();
         }

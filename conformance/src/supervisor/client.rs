@@ -22,7 +22,7 @@ use crate::environment::{
     LeaseRequest, OperatorState, Site, Stream,
 };
 use crate::tools::Display;
-use crate::{hosts, redact};
+use crate::{hosts, reach, redact};
 
 /// A running environment that a supervisor owns.
 pub struct Supervised {
@@ -81,7 +81,8 @@ impl Environment for Supervised {
             Reply::Lease(granted) => {
                 granted.secrets.iter().for_each(|secret| redact::register(secret));
                 let config = config(&granted).await.map_err(|error| broken(&error))?;
-                Ok(Arc::new(LeasedSite { connection, config, granted: *granted }))
+                let client = kube::Client::try_from(config.clone()).map_err(|error| broken(&error.into()))?;
+                Ok(Arc::new(LeasedSite { connection, config, client, granted: *granted }))
             }
             other => Err(unexpected(&other)),
         }
@@ -105,6 +106,7 @@ async fn config(granted: &Granted) -> anyhow::Result<kube::Config> {
 struct LeasedSite {
     connection: Connection,
     config: kube::Config,
+    client: kube::Client,
     granted: Granted,
 }
 
@@ -123,7 +125,8 @@ impl Site for LeasedSite {
     }
 
     async fn connect(&self, host: &str, port: u16) -> std::io::Result<Box<dyn Stream>> {
-        let address = hosts::lookup(&self.granted.hosts, host)?.ok_or_else(|| {
+        let Some(hosts) = &self.granted.hosts else { return reach::connect(&self.client, host, port).await };
+        let address = hosts::lookup(hosts, host)?.ok_or_else(|| {
             std::io::Error::new(std::io::ErrorKind::NotFound, format!("no Service or pod is known as {host}"))
         })?;
         let stream = TcpStream::connect((address, port)).await?;
@@ -166,7 +169,7 @@ impl Site for LeasedSite {
     }
 
     fn audit_log(&self) -> Option<PathBuf> {
-        Some(self.granted.audit_log.clone())
+        self.granted.audit_log.clone()
     }
 
     async fn operator(&self) -> Result<OperatorState, EnvironmentError> {

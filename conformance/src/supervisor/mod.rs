@@ -5,6 +5,7 @@
 //! as an environment. They speak JSON lines over a Unix socket, one connection per lease, so that a client that dies
 //! gives back what it had, and a supervisor that loses its runner ends everything.
 
+mod beside;
 mod client;
 mod commands;
 mod connection;
@@ -18,8 +19,9 @@ mod protocol;
 mod serve;
 mod start;
 
+pub use beside::{Beside, BesideOptions};
 pub use client::Supervised;
-pub use commands::{Status, clean, connect_or_start, down, status, up};
+pub use commands::{Cleaned, Status, clean, connect_or_start, down, status, up};
 pub use failure::StartError;
 pub use fingerprint::{FileStamp, Fingerprint};
 pub use host::{Host, Lease};

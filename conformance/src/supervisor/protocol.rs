@@ -85,14 +85,14 @@ pub(super) struct Hello {
 pub struct Granted {
     /// The administrator's kubeconfig.
     pub kubeconfig: PathBuf,
-    /// The hosts file of that control plane.
-    pub hosts: PathBuf,
+    /// The hosts file of that control plane; none: what is in it is reached through its API server.
+    pub hosts: Option<PathBuf>,
     /// `$env`.
     pub bindings: Value,
     /// Values in the bindings that are secret.
     pub secrets: Vec<String>,
-    /// The audit log of that control plane.
-    pub audit_log: PathBuf,
+    /// The audit log of that control plane, where there is one.
+    pub audit_log: Option<PathBuf>,
 }
 
 /// Who uses the environment.
