@@ -52,6 +52,27 @@ pub struct Kubernetes {
     pub default: String,
     /// Minor (`1.34`) to tag (`v1.34.4`).
     pub patches: BTreeMap<String, String>,
+    /// Minor to the image of kind's nodes.
+    pub nodes: BTreeMap<String, NodeImage>,
+}
+
+/// An image of a kind node.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct NodeImage {
+    /// Its name with its tag.
+    pub image: String,
+    /// Its digest, `sha256:…`; empty when none is known.
+    pub digest: String,
+    /// Whether Percona Operator 2.8.2 was tested on this version, as its release notes say.
+    pub percona_tested: bool,
+}
+
+impl NodeImage {
+    /// How it is pulled: pinned, where a digest is known.
+    pub fn reference(&self) -> String {
+        if self.digest.is_empty() { self.image.clone() } else { format!("{}@{}", self.image, self.digest) }
+    }
 }
 
 /// A program at one version.
@@ -140,6 +161,16 @@ mod tests {
         }
         assert_eq!(kubernetes.tag(&kubernetes.default), Ok("v1.34.4"));
         assert_eq!(kubernetes.tag("v1.37"), Ok("v1.37.2"));
+    }
+
+    #[test]
+    fn every_node_image_is_of_its_minor_and_pinned_or_says_that_it_is_not() {
+        for (minor, node) in &versions().kubernetes.nodes {
+            assert!(node.image.starts_with(&format!("kindest/node:v{minor}.")), "{minor} = {}", node.image);
+            let digest = node.digest.strip_prefix("sha256:").map(hex::decode);
+            assert!(node.digest.is_empty() || matches!(digest, Some(Ok(digest)) if digest.len() == 32), "{minor}");
+        }
+        assert!(versions().kubernetes.nodes.contains_key(&versions().kubernetes.default));
     }
 
     #[test]
