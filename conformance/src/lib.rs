@@ -15,6 +15,7 @@ pub mod exit;
 pub mod hosts;
 pub mod images;
 pub mod implementation;
+pub mod kind;
 pub mod nextest;
 pub mod node;
 pub mod path;

@@ -6,16 +6,20 @@ use super::CliError;
 use crate::exit::Exit;
 use crate::supervisor;
 
-/// Remove what a killed run has left behind: processes, files, shared memory. What still runs properly stays.
+/// Remove what a killed run has left behind: processes, files, shared memory, clusters. What still runs properly stays.
 #[derive(Clone, Debug, Args)]
-pub struct Clean {}
+pub struct Clean {
+    /// Also remove the clusters that `run --keep` has left
+    #[arg(long)]
+    kept: bool,
+}
 
 impl Clean {
     /// Performs the verb.
     pub async fn perform(self) -> Result<Exit, CliError> {
-        let swept =
-            supervisor::clean().await.map_err(|error| CliError::new(Exit::Environment, format!("{error:#}")))?;
-        anstream::println!("{swept}");
-        Ok(if swept.left.is_empty() { Exit::Ok } else { Exit::Environment })
+        let cleaned = supervisor::clean(self.kept).await;
+        let cleaned = cleaned.map_err(|error| CliError::new(Exit::Environment, format!("{error:#}")))?;
+        anstream::println!("{cleaned}");
+        Ok(if cleaned.is_incomplete() { Exit::Environment } else { Exit::Ok })
     }
 }

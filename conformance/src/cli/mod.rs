@@ -9,6 +9,7 @@ mod env;
 mod error;
 mod help;
 mod images;
+mod kind;
 mod lint;
 mod list;
 mod log;

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use clap::{Args, Parser, ValueEnum};
 
 use super::CliError;
+use super::kind::{KindOptions, absolute};
 use tokio_util::sync::CancellationToken;
 
 use crate::embedded::{Settings, Storage};
 use crate::environment::Environment;
 use crate::existing::Existing;
 use crate::exit::Exit;
+use crate::kind;
 use crate::scenario::diagnostic::{Diagnostic, render};
 use crate::scenario::{Defect, Entry, Filter, Requirements, Scenario, load};
 use crate::supervisor::{Plan, Supervised};
@@ -109,6 +111,8 @@ pub fn terminal_width() -> usize {
 pub enum Kind {
     /// Everything on this machine, started by this program
     Embedded,
+    /// A cluster of containers, made by this program
+    Kind,
     /// A cluster that is there, with the operator in it
     Existing,
 }
@@ -127,7 +131,7 @@ pub enum S3 {
 #[command(next_help_heading = "Environment")]
 pub struct EnvironmentOptions {
     /// Where scenarios run
-    #[arg(long, value_enum, default_value = "embedded")]
+    #[arg(long, value_enum, default_value = "embedded", env = "CONFORMANCE_ENV", hide_env_values = true)]
     pub env: Kind,
     /// For `--env existing`: the kubeconfig; KUBECONFIG or ~/.kube/config by default
     #[arg(long, value_name = "FILE")]
@@ -144,6 +148,9 @@ pub struct EnvironmentOptions {
     /// How much the operator and the supervisor log: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     operator_log: String,
+    /// What a kind cluster is made of.
+    #[command(flatten)]
+    kind: KindOptions,
     /// Where the programs are found.
     #[command(flatten)]
     pub tools: ToolOptions,
@@ -223,6 +230,7 @@ impl EnvironmentOptions {
     pub fn plan(&self) -> Result<Plan, CliError> {
         match self.env {
             Kind::Embedded => self.settings().map(Plan::Embedded),
+            Kind::Kind => self.kind_settings().map(Plan::Kind),
             Kind::Existing => {
                 Err(CliError::new(Exit::Usage, "an existing cluster is not kept by us; use `--env embedded`"))
             }
@@ -231,18 +239,7 @@ impl EnvironmentOptions {
 
     /// What the embedded environment is made of.
     pub fn settings(&self) -> Result<Settings, CliError> {
-        let program = std::env::current_exe()
-            .map_err(|error| CliError::new(Exit::Environment, format!("this program cannot find itself: {error}")))?;
-        let absolute = |path: &Path| {
-            std::path::absolute(path)
-                .and_then(std::fs::canonicalize)
-                .map_err(|error| CliError::new(Exit::Usage, format!("cannot read {}: {error}", path.display())))
-        };
-        let implementation = match &self.implementation {
-            Some(path) => absolute(path)?,
-            None => absolute(&root().join("implementations/bundled.yaml"))?,
-        };
-        let mut settings = Settings::new(program, implementation);
+        let mut settings = Settings::new(program()?, self.implementation()?);
         settings.tools = self.tools.options();
         settings.percona_crds = self.percona_crds.as_deref().map(absolute).transpose()?;
         settings.storage = match self.s3 {
@@ -253,6 +250,23 @@ impl EnvironmentOptions {
         Ok(settings)
     }
 
+    /// What a kind environment is made of.
+    fn kind_settings(&self) -> Result<kind::Settings, CliError> {
+        let mut settings = kind::Settings::new(program()?, self.implementation()?, self.kind.configuration()?);
+        settings.tools = self.tools.options();
+        settings.percona_crds = self.percona_crds.as_deref().map(absolute).transpose()?;
+        settings.log_level.clone_from(&self.operator_log);
+        self.kind.apply(&mut settings)?;
+        Ok(settings)
+    }
+
+    fn implementation(&self) -> Result<PathBuf, CliError> {
+        match &self.implementation {
+            Some(path) => absolute(path),
+            None => absolute(&root().join("implementations/bundled.yaml")),
+        }
+    }
+
     /// Brings the environment up for this process alone; an error when `interrupted` is cancelled meanwhile.
     pub async fn start(
         &self,
@@ -260,7 +274,7 @@ impl EnvironmentOptions {
         interrupted: &CancellationToken,
     ) -> Result<Arc<dyn Environment>, CliError> {
         match self.env {
-            Kind::Embedded => {
+            Kind::Embedded | Kind::Kind => {
                 let started = Supervised::start(self.plan()?, display, interrupted).await;
                 Ok(Arc::new(started.map_err(|error| CliError::environment(&error))?))
             }
@@ -270,6 +284,12 @@ impl EnvironmentOptions {
             }
         }
     }
+}
+
+/// This program.
+fn program() -> Result<PathBuf, CliError> {
+    std::env::current_exe()
+        .map_err(|error| CliError::new(Exit::Environment, format!("this program cannot find itself: {error}")))
 }
 
 /// The repository: the nearest directory upwards from here that holds the bundled implementation; where this program

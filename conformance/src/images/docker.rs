@@ -9,8 +9,8 @@ use crate::tools::{Step, ToolError, Workshop};
 const INHERITED: [&str; 6] =
     ["DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "XDG_RUNTIME_DIR"];
 
-/// Marks what is in Docker only until it has been saved into an archive.
-const TEMPORARY: &str = "com.dittofs.conformance=temporary";
+/// The label of what is in Docker only until it has been saved into an archive.
+pub const TEMPORARY: &str = "com.dittofs.conformance=temporary";
 
 /// Docker, as the user has it.
 pub(super) struct Docker<'a> {

@@ -1,5 +1,6 @@
 //! What `conformance env`, `conformance clean` and nextest do.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::process::{Charge, Life};
 use super::protocol::{Reply, Request, Usage};
 use super::start::{Record, Started, lock, start};
 use crate::environment::{Description, Environment as _};
+use crate::kind;
 use crate::process::{Swept, default_base, sweep};
 use crate::tools::Display;
 
@@ -92,9 +94,36 @@ pub async fn down(display: &Display) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Removes what dead runs have left.
-pub async fn clean() -> anyhow::Result<Swept> {
-    Ok(tokio::task::spawn_blocking(|| sweep(&default_base())).await??)
+/// Removes what dead runs have left, and with `kept` also the clusters that were kept.
+pub async fn clean(kept: bool) -> anyhow::Result<Cleaned> {
+    let processes = tokio::task::spawn_blocking(|| sweep(&default_base())).await??;
+    Ok(Cleaned { processes, kind: kind::sweep(kept).await? })
+}
+
+/// What was removed.
+#[derive(Clone, Debug, Default)]
+pub struct Cleaned {
+    /// Processes and files.
+    pub processes: Swept,
+    /// Clusters.
+    pub kind: kind::Swept,
+}
+
+impl Cleaned {
+    /// Whether something that should have gone is still there.
+    pub fn is_incomplete(&self) -> bool {
+        !self.processes.left.is_empty() || !self.kind.left.is_empty()
+    }
+}
+
+impl fmt::Display for Cleaned {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.processes.is_empty() && !self.kind.is_empty() {
+            return write!(formatter, "{}", self.kind);
+        }
+        write!(formatter, "{}", self.processes)?;
+        if self.kind.is_empty() { Ok(()) } else { write!(formatter, "\n{}", self.kind) }
+    }
 }
 
 /// What differs between a running environment and what would be started now.

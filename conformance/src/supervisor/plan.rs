@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::host::Host;
-use crate::embedded;
 use crate::environment::Capabilities;
-use crate::process::Spawner;
+use crate::process::{Run, Spawner};
 use crate::tools::Progress;
+use crate::{embedded, kind};
 
 /// What a supervisor is to bring up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,8 @@ use crate::tools::Progress;
 pub enum Plan {
     /// Everything on this machine.
     Embedded(embedded::Settings),
+    /// A kind cluster.
+    Kind(kind::Settings),
 }
 
 impl Plan {
@@ -24,6 +26,7 @@ impl Plan {
     pub fn program(&self) -> &Path {
         match self {
             Self::Embedded(settings) => &settings.program,
+            Self::Kind(settings) => &settings.program,
         }
     }
 
@@ -32,6 +35,7 @@ impl Plan {
     pub fn run_by(self, program: PathBuf) -> Self {
         match self {
             Self::Embedded(settings) => Self::Embedded(embedded::Settings { program, ..settings }),
+            Self::Kind(settings) => Self::Kind(kind::Settings { program, ..settings }),
         }
     }
 
@@ -39,6 +43,7 @@ impl Plan {
     pub fn log_level(&self) -> &str {
         match self {
             Self::Embedded(settings) => &settings.log_level,
+            Self::Kind(settings) => &settings.log_level,
         }
     }
 
@@ -46,6 +51,7 @@ impl Plan {
     pub fn files(&self) -> Vec<(&'static str, PathBuf)> {
         match self {
             Self::Embedded(settings) => settings.files(),
+            Self::Kind(settings) => settings.files(),
         }
     }
 
@@ -53,6 +59,7 @@ impl Plan {
     pub fn foreseen(&self) -> Capabilities {
         match self {
             Self::Embedded(settings) => embedded::foreseen(settings),
+            Self::Kind(settings) => kind::foreseen(settings),
         }
     }
 
@@ -60,6 +67,15 @@ impl Plan {
     pub async fn start(self, spawner: Spawner, progress: Progress) -> anyhow::Result<Arc<dyn Host>> {
         match self {
             Self::Embedded(settings) => Ok(Arc::new(embedded::Host::start(settings, spawner, progress).await?)),
+            Self::Kind(settings) => Ok(Arc::new(kind::Host::start(settings, spawner, progress).await?)),
+        }
+    }
+
+    /// Removes what a run of it has made outside of its own processes, however far it had come.
+    pub async fn clean_up(&self, run: &Run) -> anyhow::Result<()> {
+        match self {
+            Self::Embedded(_) => Ok(()),
+            Self::Kind(_) => kind::clean_up(run).await,
         }
     }
 }

@@ -24,7 +24,7 @@ use super::plan::Plan;
 use super::protocol::{Announcement, Hello, VERSION};
 use super::serve::Service;
 use super::start::Record;
-use crate::process::{Run, Spawner, default_base, sweep};
+use crate::process::{Run, Spawner, default_base};
 use crate::tools::Progress;
 
 /// The hidden subcommand that the binary has to hand over to [`main`]. Its one argument is a [`Charge`] as JSON.
@@ -90,7 +90,7 @@ fn announce(announcement: &Announcement) {
 async fn supervise(charge: Charge) -> anyhow::Result<()> {
     let end = CancellationToken::new();
     tokio::spawn(watch_for_the_end(charge.life, end.clone()));
-    tokio::task::spawn_blocking(|| sweep(&default_base())).await??;
+    super::commands::clean(false).await?;
     let run = Arc::new(Run::create(&default_base())?);
     log_to(&run.directory().join("supervisor.log"), charge.plan.log_level())?;
     let started = tokio::select! {
@@ -103,12 +103,13 @@ async fn supervise(charge: Charge) -> anyhow::Result<()> {
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
+    let cleaned = charge.plan.clean_up(&run).await;
     // Whatever was not ended in order was killed when its handle was dropped.
     if tokio::time::timeout(END_WITHIN, run.childless()).await.is_err() {
         tracing::warn!("some processes do not end within {} s after SIGKILL", END_WITHIN.as_secs());
     }
     run.remove()?;
-    outcome
+    outcome.and(cleaned)
 }
 
 /// Standard error, and with it panics and everything that is traced, goes to a file of the run.

@@ -1,0 +1,49 @@
+//! What can be done here, and why the rest cannot.
+
+use std::collections::BTreeMap;
+
+use super::parts::Parts;
+use super::settings::{PerconaKind, Settings};
+use crate::environment::{Capabilities, Capability};
+use crate::implementation::Implementation;
+
+/// What can be said before anything is started: what the implementation's file declines. A file that cannot be read
+/// declines nothing: starting will say what is wrong with it.
+pub fn foreseen(settings: &Settings) -> Capabilities {
+    let Ok(implementation) = Implementation::load(&settings.implementation) else { return Capabilities::default() };
+    Capabilities { absent: BTreeMap::new(), declined: declined(&implementation) }
+}
+
+fn declined(implementation: &Implementation) -> BTreeMap<String, String> {
+    implementation.unsupported.iter().map(|entry| (entry.requirement.clone(), entry.reason.clone())).collect()
+}
+
+/// The capabilities of an environment made of `parts` for `implementation`.
+pub(super) fn capabilities(
+    settings: &Settings,
+    parts: &Parts,
+    implementation: &Implementation,
+    webhook: bool,
+) -> Capabilities {
+    let mut absent = BTreeMap::new();
+    let double = settings.percona == PerconaKind::Double;
+    if let Err(reason) = &parts.postgresql {
+        absent.insert(Capability::Databases, reason.clone());
+        if double {
+            for capability in [Capability::Percona, Capability::Backups, Capability::PerconaControl] {
+                absent.insert(capability, reason.clone());
+            }
+        }
+    }
+    if let (true, Err(reason)) = (double, &parts.pgbackrest) {
+        absent.entry(Capability::Backups).or_insert_with(|| reason.clone());
+    }
+    if !webhook {
+        let name = &implementation.name;
+        absent.insert(Capability::Webhook, format!("the chart of {name} registers no validating webhook"));
+    }
+    // Which network a node image brings cannot be seen from its name.
+    let reason = "whether the network of these nodes enforces policies is not known";
+    absent.insert(Capability::NetworkPolicy, reason.to_owned());
+    Capabilities { absent, declined: declined(implementation) }
+}

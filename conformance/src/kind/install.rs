@@ -1,0 +1,176 @@
+//! Bringing a usable cluster up: the containers, what is in its nodes, and the operator under test.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use kube::Client;
+
+use super::cluster::{self, Cluster};
+use super::docker::{Docker, NETWORK};
+use super::fingerprint::Fingerprint;
+use super::helm::{Chart, Helm};
+use super::ledger::{Entry, Ledger, cluster_name};
+use super::limits;
+use super::operator::Workload;
+use super::parts::{Built, existing, node_image};
+use super::percona::Presence;
+use super::settings::{PerconaKind, Settings};
+use crate::chart::Staged;
+use crate::process::default_base;
+use crate::tools::{self, Progress, Tool, Workshop, versions};
+
+/// A cluster that pods can be made in.
+pub(super) struct Made {
+    pub cluster: Cluster,
+    pub client: Client,
+    /// What of Percona a kept cluster holds already.
+    pub percona: Presence,
+}
+
+/// What the user is told about Percona in the cluster.
+pub(super) fn percona_name(settings: &Settings) -> String {
+    match settings.percona {
+        PerconaKind::Real => crate::percona::VERSION.to_owned(),
+        PerconaKind::Double => format!("double of {}", crate::percona::VERSION),
+    }
+}
+
+/// Makes the cluster of this run, or takes a kept one.
+pub(super) async fn make(workshop: &Workshop, settings: &Settings, docker: &Docker) -> anyhow::Result<Made> {
+    let spawner = &workshop.spawner;
+    let run = spawner.run();
+    let ledger = Ledger::of_user()?;
+    let configuration = existing(&settings.configuration)?;
+    let wanted = Fingerprint {
+        node_image: node_image(settings)?,
+        configuration: std::fs::read_to_string(&configuration)
+            .with_context(|| format!("reading {}", configuration.display()))?,
+        percona: percona_name(settings),
+    };
+    let kept = if settings.reuse { find_kept(&ledger, &wanted)? } else { None };
+    let machine = docker.machine().await?;
+    limits::check(&machine, &wanted.node_image)?;
+    warn_untested(settings, &workshop.progress);
+
+    let kind = tools::kind(workshop, &settings.tools).await?;
+    let kubeconfig = run.directory().join("kubeconfig");
+    let name = kept.as_ref().map_or_else(|| cluster_name(run), |kept| kept.cluster.clone());
+    let cluster = Cluster { kind, spawner: spawner.clone(), name, kubeconfig };
+    let entry = Entry {
+        run: run.id().to_owned(),
+        base: default_base(),
+        cluster: cluster.name.clone(),
+        made_network: kept.as_ref().is_some_and(|kept| kept.made_network) || !docker.has_network(NETWORK).await?,
+        kept: settings.keep.then(|| wanted.clone()),
+    };
+    let reused = kept.is_some();
+    let step = match kept {
+        Some(_) => workshop.progress.begin(format!("taking the kept cluster {}", cluster.name), None),
+        None => workshop.progress.begin(format!("creating the kind cluster {}", cluster.name), Some("half a minute")),
+    };
+    if reused {
+        ledger.write(&entry)?;
+        cluster.adopt().await?;
+    } else {
+        cluster.refuse_foreign(docker).await?;
+        // Before anything is made.
+        ledger.write(&entry)?;
+        cluster.create(&configuration, &wanted.node_image).await?;
+    }
+    let client = Client::try_from(cluster.config().await?)?;
+    cluster::ready(&client).await?;
+    if settings.keep {
+        let text = std::fs::read(&cluster.kubeconfig).context("reading the cluster's kubeconfig")?;
+        ledger.write_kubeconfig(&cluster.name, &text)?;
+    }
+    step.done();
+    let percona = if reused { Presence::Installed } else { Presence::Absent };
+    Ok(Made { cluster, client, percona })
+}
+
+/// The kept cluster that fits; `None`: there is none at all.
+///
+/// # Errors
+/// There are some, and none fits: says what differs.
+fn find_kept(ledger: &Ledger, wanted: &Fingerprint) -> anyhow::Result<Option<Entry>> {
+    let mut differences = Vec::new();
+    for entry in ledger.entries()? {
+        let Some(kept) = &entry.kept else { continue };
+        if entry.is_alive() {
+            differences.push(format!("{}: run {} uses it", entry.cluster, entry.run));
+            continue;
+        }
+        match kept.differences(wanted).as_slice() {
+            [] => return Ok(Some(entry)),
+            others => differences.push(format!("{}: {}", entry.cluster, others.join("; "))),
+        }
+    }
+    if differences.is_empty() {
+        return Ok(None);
+    }
+    bail!(
+        "no kept cluster fits: {}; leave --reuse out to make another one, or remove it by `conformance clean --kept`",
+        differences.join(" | ")
+    )
+}
+
+fn warn_untested(settings: &Settings, progress: &Progress) {
+    let known = &versions().kubernetes;
+    let minor = settings.tools.kubernetes.as_deref().unwrap_or(&known.default).trim_start_matches('v');
+    let tested = known.nodes.get(minor).is_none_or(|node| node.percona_tested);
+    if settings.percona == PerconaKind::Real && settings.node_image.is_none() && !tested {
+        let version = crate::percona::VERSION;
+        progress
+            .begin(format!("warning: Percona {version} was not tested on Kubernetes {minor} by its makers"), None)
+            .done();
+    }
+}
+
+/// Loads all images into the nodes, one after the other: the nodes unpack on one disk.
+pub(super) async fn load(workshop: &Workshop, cluster: &Cluster, archives: &[PathBuf]) -> anyhow::Result<()> {
+    let step = workshop.progress.begin("loading images into the nodes", None);
+    for archive in archives {
+        step.note(archive.display().to_string());
+        cluster.load(&existing(archive)?).await?;
+    }
+    step.done();
+    Ok(())
+}
+
+/// Installs the operator under test by its chart, and waits until it works.
+pub(super) async fn operator(
+    workshop: &Workshop,
+    helm: Tool,
+    made: &Made,
+    built: &Built,
+    log_level: &str,
+) -> anyhow::Result<(Workload, bool)> {
+    let implementation = &built.implementation;
+    let Some(cluster) = &implementation.cluster else { bail!("the implementation file has no `cluster` section") };
+    let step = workshop.progress.begin(format!("installing {}", implementation.name), None);
+    let helm = Helm { tool: helm, spawner: workshop.spawner.clone(), kubeconfig: made.cluster.kubeconfig.clone() };
+    let directory = implementation.directory.join(&cluster.chart);
+    // Helm refuses a directory whose dependencies were not downloaded.
+    let staged =
+        if directory.is_dir() { Some(Staged::new(&directory, workshop.spawner.run().directory())?) } else { None };
+    let chart = if let Some(staged) = &staged {
+        Chart::directory(staged.path())
+    } else {
+        Chart { chart: cluster.chart.clone(), repository: None, version: cluster.version.clone() }
+    };
+    let (repository, tag) = built.images.operator.repository_and_tag();
+    let values = implementation.chart_values(log_level, repository, tag)?;
+    let namespace = &implementation.service_account.namespace;
+    helm.install(&cluster.release, namespace, &chart, &values, true)
+        .await
+        .with_context(|| format!("installing {}", implementation.name))?;
+    let workload =
+        Workload { client: made.client.clone(), namespace: namespace.clone(), name: cluster.deployment.clone() };
+    workload.ready().await?;
+    let webhook = workload.has_webhook().await?;
+    if webhook {
+        workload.webhook_reached().await?;
+    }
+    step.done();
+    Ok((workload, webhook))
+}

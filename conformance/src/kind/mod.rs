@@ -1,0 +1,31 @@
+//! The kind environment: a cluster of containers on this machine, with real nodes, a real proxy and a real DNS.
+//!
+//! Environments layer. [`Host`] is what the supervisor owns. kind makes the cluster (`cluster`), Helm installs the operator
+//! under test (`install`), `percona` is the real operator or the double, `minio` a container beside the cluster. What is
+//! made outside of our processes stands in the `ledger` first, and `sweep` removes it from there, whoever dies when.
+
+mod capabilities;
+mod cluster;
+mod docker;
+mod faults;
+mod fingerprint;
+mod helm;
+mod host;
+mod install;
+mod lease;
+mod ledger;
+mod limits;
+mod logs;
+mod minio;
+mod operator;
+mod parts;
+mod percona;
+mod pods;
+mod ready;
+mod settings;
+mod sweep;
+
+pub use capabilities::foreseen;
+pub use host::Host;
+pub use settings::{ImageSource, PerconaKind, Settings};
+pub use sweep::{Swept, clean_up, sweep};

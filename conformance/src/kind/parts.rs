@@ -1,0 +1,135 @@
+//! The programs and images of a run, found, fetched or built while the cluster comes up.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use super::settings::{ImageSource, PerconaKind, Settings};
+use crate::images::{self, Bundle, Images, Programs};
+use crate::implementation::Implementation;
+use crate::postgres::Installation;
+use crate::process::{Account, Spawner};
+use crate::tools::{self, Cache, Needs, Progress, Tool, Workshop, versions};
+
+/// The public image of MinIO: the last release whose tag quay.io still serves.
+const MINIO: &str = "quay.io/minio/minio:RELEASE.2025-09-07T16-13-09Z";
+
+/// What the environment is made of beside the cluster. An error is the reason why something cannot be had.
+pub(super) struct Parts {
+    /// Servers that run on this machine: those of the double, and those beside Percona.
+    pub postgresql: Result<Installation, String>,
+    /// pgBackRest, for the double.
+    pub pgbackrest: Result<Tool, String>,
+}
+
+/// What is made for pods.
+pub(super) struct Built {
+    /// The operator under test.
+    pub implementation: Implementation,
+    /// Its program, where it was built here.
+    pub program: Option<PathBuf>,
+    /// The images of the nodes.
+    pub images: Images,
+    /// MinIO's image, in Docker.
+    pub minio: String,
+}
+
+/// A workshop for a run.
+pub(super) fn workshop(spawner: &Spawner, progress: Progress) -> anyhow::Result<Workshop> {
+    let cache = Cache::open(Cache::default_root()?)?;
+    Ok(Workshop { cache, spawner: spawner.clone(), progress })
+}
+
+impl Parts {
+    /// Finds or fetches the programs that run on this machine.
+    pub async fn prepare(workshop: &Workshop, settings: &Settings) -> anyhow::Result<Self> {
+        let backups = settings.percona == PerconaKind::Double;
+        let needs = Needs { postgresql: true, backups, minio: false };
+        let toolbox = tools::prepare(workshop, &settings.tools, needs).await?;
+        let spawner = &workshop.spawner;
+        let run = spawner.run().directory();
+        let reachable = |tool: Tool| match Account::nobody_if_root() {
+            Some(_) => tools::accessible(&tool, &run.join("tools")),
+            None => Ok(tool),
+        };
+        let postgresql = match toolbox.postgresql {
+            Ok(tool) => {
+                let template = workshop.cache.root().join("template").join(&tool.version);
+                Ok(Installation::prepare(reachable(tool)?.path, template, run, spawner).await?)
+            }
+            Err(reason) => Err(reason),
+        };
+        let pgbackrest =
+            toolbox.pgbackrest.map(reachable).map_or_else(|reason| Ok(Err(reason)), |tool| tool.map(Ok))?;
+        Ok(Self { postgresql, pgbackrest })
+    }
+}
+
+impl Built {
+    /// Builds the operator under test and the images, or takes images that were made before.
+    pub async fn prepare(
+        workshop: &Workshop,
+        settings: &Settings,
+        implementation: Implementation,
+    ) -> anyhow::Result<Self> {
+        let Some(cluster) = &implementation.cluster else {
+            bail!(
+                "the implementation file of {} has no `cluster` section, which says by which chart it is installed; it can be \
+                 judged with `--env embedded`",
+                implementation.name
+            );
+        };
+        let mut program = None;
+        let (images, made) = if let Some(directory) = &settings.bundle {
+            let bundle = Bundle::import(directory)?;
+            (bundle.images, bundle.minio)
+        } else {
+            build(workshop, settings, &implementation).await?;
+            let programs = Programs { operator: implementation.program(&settings.log_level), probe: settings.probe() };
+            let images = images::prepare(workshop, &programs, &cluster.workload, settings.images.into()).await?;
+            program = Some(programs.operator);
+            (images, None)
+        };
+        let minio = match (&settings.minio_image, settings.images, made) {
+            (Some(image), ..) => image.clone(),
+            (None, _, Some(archive)) => images::load(workshop, &archive).await?,
+            (None, ImageSource::Offline, None) => {
+                let archive = images::minio(workshop, &settings.tools).await?;
+                images::load(workshop, &archive).await?
+            }
+            (None, ImageSource::Registry, None) => MINIO.to_owned(),
+        };
+        Ok(Self { implementation, program, images, minio })
+    }
+}
+
+async fn build(workshop: &Workshop, settings: &Settings, implementation: &Implementation) -> anyhow::Result<()> {
+    let step = workshop.progress.begin(format!("building {}", implementation.name), None);
+    let log = workshop.spawner.run().directory().join("build.log");
+    implementation.build(&workshop.spawner, &log, &settings.log_level).await?;
+    step.done();
+    Ok(())
+}
+
+/// The image of the nodes: the user's, or the one for the version of Kubernetes that is asked for.
+pub(super) fn node_image(settings: &Settings) -> anyhow::Result<String> {
+    if let Some(image) = &settings.node_image {
+        return Ok(image.clone());
+    }
+    let known = &versions().kubernetes;
+    let minor = settings.tools.kubernetes.as_deref().unwrap_or(&known.default);
+    let minor = minor.strip_prefix('v').unwrap_or(minor);
+    let image = known.nodes.get(minor).with_context(|| {
+        let minors: Vec<&str> = known.nodes.keys().map(String::as_str).collect();
+        format!(
+            "there is no node image for Kubernetes {minor}, but for {}; `--node-image` names one",
+            minors.join(", ")
+        )
+    })?;
+    Ok(image.reference())
+}
+
+/// A file that must be there, absolute.
+pub(super) fn existing(path: &Path) -> anyhow::Result<PathBuf> {
+    std::fs::canonicalize(path).with_context(|| format!("reading {}", path.display()))
+}
