@@ -77,6 +77,25 @@ offline-images *ARGS:
 e2e-one NAME *ARGS:
     cargo run -p conformance -- run --filter {{ NAME }} {{ ARGS }}
 
+# GitHub: which Kubernetes versions the end-to-end workflow runs on
+e2e-versions:
+    ci/kubernetes-versions
+
+# GitHub: build the tests and the images that every cell of the matrix uses
+e2e-build:
+    mkdir -p target/e2e
+    cargo nextest archive --workspace --locked --archive-file target/e2e/tests.tar.zst
+    cargo build --workspace --locked
+    target/debug/conformance env images --output target/e2e/images
+
+# GitHub: run the scenarios on kind from what `just e2e-build` made
+e2e-cell:
+    CONFORMANCE_ENV=kind CONFORMANCE_IMAGES="$PWD/target/e2e/images" cargo nextest run --profile cell --archive-file target/e2e/tests.tar.zst --workspace-remap . -E 'binary(scenarios)'
+
+# GitHub: write the summary of a cell
+e2e-summary:
+    ci/summary target/nextest/cell/junit.xml
+
 # Run the backup scenarios against a real MinIO
 e2e-minio:
     cargo run -p conformance -- run --s3 minio --filter backup/ --no-skips

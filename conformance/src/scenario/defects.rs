@@ -82,13 +82,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let area = directory.path().join("gate");
         std::fs::create_dir(&area).unwrap();
-        let patch = area.join("is_blind.patch");
-        std::fs::write(&patch, "Defect: it is blind\nFails: gate/b\nFails: gate/a\n\ndiff --git a b\nFails: c\n")
+        let file = area.join("is_blind.patch");
+        std::fs::write(&file, "Defect: it is blind\nFails: gate/b\nFails: gate/a\n\ndiff --git a b\nFails: c\n")
             .unwrap();
         let defects = Defect::all(directory.path()).unwrap();
         let fails = ["gate/a", "gate/b"].map(str::to_owned).into();
-        assert_eq!(defects, [Defect { name: "gate::is_blind".to_owned(), patch: patch.clone(), fails }]);
-        std::fs::write(&patch, "Defect: it is blind\n\ndiff --git a b\n").unwrap();
-        assert!(matches!(Defect::all(directory.path()), Err(DefectError::Head(path)) if path == patch));
+        assert_eq!(defects, [Defect { name: "gate::is_blind".to_owned(), patch: file.clone(), fails }]);
+        std::fs::write(&file, "Defect: it is blind\n\ndiff --git a b\n").unwrap();
+        assert!(matches!(Defect::all(directory.path()), Err(DefectError::Head(found)) if found == file));
     }
 }
