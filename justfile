@@ -62,20 +62,28 @@ chart:
     cargo nextest run --workspace --locked -E 'binary(chart)'
 
 # Run every scenario on the embedded environment
-e2e *ARGS:
+embedded *ARGS:
     cargo run -p conformance -- run {{ ARGS }}
 
-# Run every scenario; a skip that ci/allowed-skips.yaml does not explain is a failure
-e2e-no-skips:
+# The same; a skip that ci/allowed-skips.yaml does not explain is a failure
+embedded-no-skips:
     cargo run -p conformance -- run --no-skips --allowed-skips ci/allowed-skips.yaml
 
 # Make the images of the kind environment without a registry
 offline-images *ARGS:
     ci/offline-images {{ ARGS }}
 
-# Run one scenario, such as `just e2e-one credential_rotation`
+# Run every scenario on a kind cluster with the real Percona operator (needs Docker)
+e2e *ARGS:
+    cargo run -p conformance -- run --env kind {{ ARGS }}
+
+# Run one scenario on kind, such as `just e2e-one credential_rotation`
 e2e-one NAME *ARGS:
-    cargo run -p conformance -- run --filter {{ NAME }} {{ ARGS }}
+    cargo run -p conformance -- run --env kind --filter {{ NAME }} {{ ARGS }}
+
+# Run every scenario on kind without a registry, with the double (skipped where there is no kind lab)
+e2e-offline *ARGS:
+    ci/e2e-offline {{ ARGS }}
 
 # GitHub: which Kubernetes versions the end-to-end workflow runs on
 e2e-versions:
@@ -97,7 +105,7 @@ e2e-summary:
     ci/summary target/nextest/cell/junit.xml
 
 # Run the backup scenarios against a real MinIO
-e2e-minio:
+embedded-minio:
     cargo run -p conformance -- run --s3 minio --filter backup/ --no-skips
 
 # Run the scenarios twenty times in a row, concurrently, without a retry
@@ -125,4 +133,4 @@ clean:
     cargo run --quiet -p conformance -- clean
 
 # Everything that CI runs, in its order
-ci: fmt-check lint deny workflows generated lint-scenarios test e2e-no-skips e2e-minio
+ci: fmt-check lint deny workflows generated lint-scenarios test embedded-no-skips embedded-minio
