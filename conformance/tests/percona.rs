@@ -1,6 +1,6 @@
 //! The faults of the Percona double, on a real control plane.
 //!
-//! What it does without faults is compared with the real operator in `replay`.
+//! What it does without faults is compared with the real operator in `replay`, but for what no recording has.
 
 mod support;
 
@@ -90,7 +90,14 @@ impl<'a> Place<'a> {
 async fn faults_last_until_they_are_cleared() {
     let crds = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/crds");
     let lab = Lab::start(&[crds]).await;
-    tokio::join!(secret_held(&lab), keys_held(&lab), ready_held(&lab), killed(&lab), gone_at_its_start(&lab));
+    tokio::join!(
+        secret_held(&lab),
+        keys_held(&lab),
+        ready_held(&lab),
+        killed(&lab),
+        gone_at_its_start(&lab),
+        made_again_at_once(&lab)
+    );
     // Alone: it stops the operator for all of them.
     stopped(&lab).await;
     lab.end().await;
@@ -172,6 +179,38 @@ async fn gone_at_its_start(lab: &Lab) {
     let gone = |namespace: Option<&k8s_openapi::api::core::v1::Namespace>| namespace.is_none();
     let gone = tokio::time::timeout(DEADLINE, await_condition(all, "going", gone)).await;
     gone.expect("the namespace goes, and the pod with it").unwrap();
+}
+
+/// Seen on the real one (docs/reports/percona-2.8.2.md): the status of a cluster that is made while a former one of its name
+/// goes away is first the former one's.
+async fn made_again_at_once(lab: &Lab) {
+    let place = Place::new(lab, "again").await;
+    place.create().await;
+    place.until_state("ready").await;
+    let before = place.api(Kind::CLUSTER).get("demo").await.unwrap().metadata.uid;
+    let pod = pod(&place).await;
+    let pod_before = place.api(Kind::POD).get(&pod).await.unwrap().metadata.uid;
+    let mut changes = std::pin::pin!(watcher(place.api(Kind::CLUSTER), watcher::Config::default()).applied_objects());
+    place.api(Kind::CLUSTER).delete("demo", &DeleteParams::default()).await.unwrap();
+    place.create().await;
+    let mut states: Vec<String> = Vec::new();
+    let third = async {
+        while states.len() < 3 {
+            let cluster = changes.try_next().await.unwrap().unwrap();
+            let state = cluster.data["status"]["state"].as_str().unwrap_or_default().to_owned();
+            if cluster.metadata.uid != before && !state.is_empty() && states.last() != Some(&state) {
+                states.push(state);
+            }
+        }
+    };
+    let in_time = tokio::time::timeout(DEADLINE, third).await;
+    assert!(in_time.is_ok(), "only {states:?} within {DEADLINE:?}");
+    assert_eq!(states, ["ready", "initializing", "ready"]);
+    assert_ne!(
+        place.api(Kind::POD).get(&pod).await.unwrap().metadata.uid,
+        pod_before,
+        "the former cluster's pod is gone"
+    );
 }
 
 async fn pod(place: &Place<'_>) -> String {

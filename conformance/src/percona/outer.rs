@@ -65,7 +65,7 @@ impl Cluster {
         Ok(self.context.merge(Kind::CLUSTER, namespace, name, patch).await?)
     }
 
-    /// Makes the inner object, or brings it up to date. False while an older one of that name is still going away.
+    /// Makes the inner object, or brings it up to date. False while one of a former cluster waits to be deleted.
     async fn translate(&self, cluster: &DynamicObject) -> anyhow::Result<bool> {
         let (namespace, name) = (&self.key.namespace, &self.key.name);
         let spec = inner_spec(cluster);
@@ -83,8 +83,15 @@ impl Cluster {
             self.context.create(object).await?;
             return Ok(true);
         };
-        if deleting(&inner) || inner.owner_references().iter().all(|owner| Some(&owner.uid) != cluster.uid().as_ref()) {
-            return Ok(false);
+        if inner.owner_references().iter().all(|owner| Some(&owner.uid) != cluster.uid().as_ref()) {
+            // A former cluster's. The garbage collector, which deletes it, was quicker than the operator in what was seen.
+            if !deleting(&inner) {
+                return Ok(false);
+            }
+            // The operator makes it the new cluster's, and reports its status: a `ready` of what is going away.
+            inner.metadata.owner_references = Some(vec![serde_json::from_value(owner(cluster, true))?]);
+            self.context.replace(Kind::INNER, &self.key, &inner).await?;
+            return Ok(true);
         }
         let known = |wanted: &Map<String, Value>, held: &BTreeMap<String, String>| {
             wanted.iter().all(|(key, value)| held.get(key).map(String::as_str) == value.as_str())
@@ -108,6 +115,8 @@ impl Cluster {
     async fn report(&self, cluster: &DynamicObject, pods: &[DynamicObject]) -> anyhow::Result<()> {
         let namespace = &self.key.namespace;
         let inner = self.context.get(Kind::INNER, namespace, &self.key.name).await?;
+        // Nobody updates the status of one that is going away.
+        let going = inner.as_ref().is_some_and(deleting);
         let inner = inner.map_or(Value::Null, |mut inner| inner.data["status"].take());
         let deployment = self.context.get(Kind::DEPLOYMENT, namespace, &self.key.named("pgbouncer")).await?;
         let count = |field: &str| {
@@ -120,11 +129,14 @@ impl Cluster {
                 let name = set["name"].as_str()?;
                 let mine: Vec<&DynamicObject> = pods.iter().filter(|pod| label(pod, "instance-set") == name).collect();
                 let ready = i64::try_from(mine.iter().filter(|pod| is_ready(pod)).count()).ok()?;
+                let known = inner["instances"].as_array().into_iter().flatten().find(|each| each["name"] == name);
+                let known = |field: &str| known.and_then(|set| set[field].as_i64()).unwrap_or_default();
+                if going {
+                    return Some((name.to_owned(), known("replicas"), known("readyReplicas")));
+                }
                 // A pod that has become ready since the inner controller looked is not ready yet: its databases are
                 // still to be made. (No trace has `ready` before the first login.)
-                let known = inner["instances"].as_array().into_iter().flatten().find(|each| each["name"] == name);
-                let known = known.and_then(|set| set["readyReplicas"].as_i64()).unwrap_or_default();
-                Some((name.to_owned(), i64::try_from(mine.len()).ok()?, ready.min(known)))
+                Some((name.to_owned(), i64::try_from(mine.len()).ok()?, ready.min(known("readyReplicas"))))
             })
             .collect();
         let now = now();
