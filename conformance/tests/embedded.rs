@@ -43,7 +43,7 @@ fn plan(directory: &Path) -> Plan {
 }
 
 fn request(isolation: Isolation) -> LeaseRequest {
-    LeaseRequest { scenario: "a/test".to_owned(), isolation }
+    LeaseRequest { scenario: "a/test".to_owned(), isolation, needs: [].into() }
 }
 
 #[tokio::test]

@@ -65,7 +65,8 @@ pub async fn run(environment: &dyn Environment, job: &Job, settings: &Settings) 
         run.outcome.reason = Some(reason.to_owned());
         return run.outcome;
     }
-    let request = LeaseRequest { scenario: scenario.name.clone(), isolation: scenario.isolation };
+    let request =
+        LeaseRequest { scenario: scenario.name.clone(), isolation: scenario.isolation, needs: scenario.needs.clone() };
     let leased = settings.interrupted.run_until_cancelled(environment.lease(request)).await;
     run.outcome.started = Timestamp::now();
     match leased {

@@ -1,5 +1,6 @@
 //! The two traits that an environment implements.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Capabilities, Fault, FaultId};
+use super::{Capabilities, Capability, Fault, FaultId};
 
 /// How much of an environment a scenario has for itself. Ordered: a later one includes the earlier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -47,6 +48,9 @@ pub struct LeaseRequest {
     pub scenario: String,
     /// How much it needs for itself.
     pub isolation: Isolation,
+    /// What it needs.
+    #[serde(default)]
+    pub needs: BTreeSet<Capability>,
 }
 
 /// Where scenarios run. Closing one ends everything that it started.

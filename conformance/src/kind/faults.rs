@@ -1,11 +1,8 @@
 //! Faults in a real cluster, and how each is undone.
 
-use std::sync::Arc;
-
 use super::host::Shared;
 use super::percona::Presence;
 use crate::environment::{EnvironmentError, Fault};
-use crate::percona::Double;
 
 impl Shared {
     /// Injects a fault. Returns when it is in force.
@@ -15,23 +12,27 @@ impl Shared {
             Fault::StopPercona {} => self.percona.stop().await.map_err(broken),
             Fault::S3Outage { .. } => self.minio.begin_outage().await.map_err(broken),
             Fault::PerconaAbsent {} => self.remove_percona().await.map_err(broken),
-            Fault::HoldSecret { cluster, keys } => {
-                let keys = keys.iter().cloned().collect();
-                self.double("withholding a Secret").await?.hold_secret(namespace, cluster, keys).await;
-                Ok(())
-            }
-            Fault::HoldReady { cluster } => {
-                self.double("keeping a cluster from getting ready").await?.hold_ready(namespace, cluster).await;
-                Ok(())
-            }
-            Fault::KillPostgres { cluster } => {
-                if self.double("killing PostgreSQL").await?.kill_postgres(namespace, cluster).await {
-                    return Ok(());
+            Fault::HoldSecret { cluster, keys } => match self.percona.double().await {
+                Some(double) => {
+                    double.hold_secret(namespace, cluster, keys.iter().cloned().collect()).await;
+                    Ok(())
                 }
-                Err(EnvironmentError::Broken(format!(
+                None => self.real_faults.hold_secret(namespace, cluster, keys).await.map_err(broken),
+            },
+            Fault::HoldReady { cluster } => match self.percona.double().await {
+                Some(double) => {
+                    double.hold_ready(namespace, cluster).await;
+                    Ok(())
+                }
+                None => self.real_faults.hold_ready(namespace, cluster).await.map_err(broken),
+            },
+            Fault::KillPostgres { cluster } => match self.percona.double().await {
+                Some(double) if double.kill_postgres(namespace, cluster).await => Ok(()),
+                Some(_) => Err(EnvironmentError::Broken(format!(
                     "no PostgreSQL of {namespace}/{cluster} runs that could be killed"
-                )))
-            }
+                ))),
+                None => self.real_faults.kill_postgres(namespace, cluster).await.map_err(broken),
+            },
         }
     }
 
@@ -42,22 +43,23 @@ impl Shared {
             Fault::StopPercona {} => self.percona.start().await.map_err(broken),
             Fault::S3Outage { .. } => self.minio.end_outage().await.map_err(broken),
             Fault::PerconaAbsent {} => self.percona.ensure(Presence::Crds).await.map_err(broken),
-            Fault::HoldSecret { cluster, .. } => {
-                self.double("withholding a Secret").await?.release_secret(namespace, cluster).await;
-                Ok(())
-            }
-            Fault::HoldReady { cluster } => {
-                self.double("keeping a cluster from getting ready").await?.release_ready(namespace, cluster).await;
-                Ok(())
-            }
+            Fault::HoldSecret { cluster, .. } => match self.percona.double().await {
+                Some(double) => {
+                    double.release_secret(namespace, cluster).await;
+                    Ok(())
+                }
+                None => self.real_faults.release_secret(namespace, cluster).await.map_err(broken),
+            },
+            Fault::HoldReady { cluster } => match self.percona.double().await {
+                Some(double) => {
+                    double.release_ready(namespace, cluster).await;
+                    Ok(())
+                }
+                None => self.real_faults.release_ready(namespace, cluster).await.map_err(broken),
+            },
             // It has come back by itself.
             Fault::KillPostgres { .. } => Ok(()),
         }
-    }
-
-    async fn double(&self, what: &str) -> Result<Arc<Double>, EnvironmentError> {
-        let unsupported = || EnvironmentError::Unsupported(format!("{what} needs the double: `--percona double`"));
-        self.percona.double().await.ok_or_else(unsupported)
     }
 
     async fn start_operator(&self) -> anyhow::Result<()> {

@@ -19,10 +19,11 @@ use super::minio::Minio;
 use super::operator::Workload;
 use super::parts::{Built, Parts, workshop};
 use super::percona::{Mode, Percona, Presence, chart};
+use super::real_faults::RealFaults;
 use super::settings::{PerconaKind, Settings};
 use crate::controlplane::CustomResources;
 use crate::embedded::percona_crds;
-use crate::environment::{Capabilities, Description, LeaseRequest};
+use crate::environment::{Capabilities, Capability, Description, Isolation, LeaseRequest};
 use crate::hosts::Hosts;
 use crate::implementation::Implementation;
 use crate::percona::backup::Program;
@@ -42,6 +43,7 @@ pub(super) struct Shared {
     /// Where servers of this machine listen, so that pods reach them.
     pub addresses: Addresses,
     pub percona: Percona,
+    pub real_faults: RealFaults,
     pub minio: Minio,
     pub operator: Workload,
     pub webhook: bool,
@@ -120,6 +122,7 @@ impl Host {
                 spawner,
                 docker,
                 cluster: made.cluster,
+                real_faults: RealFaults::new(made.client.clone(), operator.clone(), percona.real()),
                 client: made.client,
                 parts,
                 addresses,
@@ -228,6 +231,12 @@ impl supervisor::Host for Host {
 
     fn lanes(&self) -> &Lanes {
         &self.lanes
+    }
+
+    fn isolation(&self, request: &LeaseRequest) -> Isolation {
+        // Some faults of the real operator are made by stopping it (`real_faults`).
+        let alone = self.settings.percona == PerconaKind::Real && request.needs.contains(&Capability::PerconaControl);
+        request.isolation.max(if alone { Isolation::Operator } else { Isolation::Namespace })
     }
 
     async fn lease(&self, number: u64, _request: &LeaseRequest, permit: Permit) -> anyhow::Result<Box<dyn Lease>> {

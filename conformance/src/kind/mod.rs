@@ -17,11 +17,14 @@ mod ledger;
 mod limits;
 mod logs;
 mod minio;
+mod not_ready;
 mod operator;
 mod parts;
 mod percona;
 mod pods;
 mod ready;
+mod real;
+mod real_faults;
 mod settings;
 mod sweep;
 

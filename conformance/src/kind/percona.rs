@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 use super::helm::{Chart, Helm};
-use super::operator::Workload;
+use super::real::RealOperator;
 use crate::controlplane::{self, CustomResources};
 use crate::percona::{self, Double};
 
@@ -99,7 +99,7 @@ impl Percona {
                 Ok(())
             }
             Mode::Real { .. } if state.stopped => {
-                self.workload().start().await?;
+                self.real().start().await?;
                 state.stopped = false;
                 Ok(())
             }
@@ -109,9 +109,11 @@ impl Percona {
                     "imagePullPolicy": "IfNotPresent",
                     "disableTelemetry": true,
                     "fullnameOverride": RELEASE,
+                    // The chart's 200m of a core are too few for several clusters that come up at the same time.
+                    "resources": { "limits": { "cpu": null } },
                 });
                 helm.install(RELEASE, NAMESPACE, chart, &values, false).await.context("installing Percona")?;
-                self.workload().ready().await
+                self.real().leads().await
             }
         }
     }
@@ -121,16 +123,16 @@ impl Percona {
         // it sees nothing new.
         controlplane::remove(&self.client, OUTER).await?;
         if self.is_real() && state.presence == Presence::Installed {
-            self.workload().stop().await?;
+            self.real().stop().await?;
             state.stopped = true;
             controlplane::remove(&self.client, INNER).await?;
         }
         Ok(())
     }
 
-    /// The real operator's Deployment.
-    fn workload(&self) -> Workload {
-        Workload { client: self.client.clone(), namespace: NAMESPACE.to_owned(), name: RELEASE.to_owned() }
+    /// The real operator.
+    pub fn real(&self) -> RealOperator {
+        RealOperator::new(self.client.clone(), NAMESPACE, RELEASE)
     }
 
     /// The double, if it is what runs here.
@@ -145,7 +147,7 @@ impl Percona {
                 double.stop_operator().await;
                 Ok(())
             }
-            None => self.workload().stop().await,
+            None => self.real().stop().await,
         }
     }
 
@@ -156,7 +158,7 @@ impl Percona {
                 double.start_operator();
                 Ok(())
             }
-            None => self.workload().start().await,
+            None => self.real().start().await,
         }
     }
 

@@ -8,8 +8,8 @@ use futures::future::BoxFuture;
 use super::lanes::{Lanes, Permit};
 use super::protocol::Granted;
 use crate::environment::{
-    Capabilities, Container, Database, DatabaseRequest, Description, EnvironmentError, Fault, FaultId, LeaseRequest,
-    OperatorState,
+    Capabilities, Container, Database, DatabaseRequest, Description, EnvironmentError, Fault, FaultId, Isolation,
+    LeaseRequest, OperatorState,
 };
 
 /// An environment, in the process that owns it.
@@ -29,6 +29,11 @@ pub trait Host: Send + Sync {
 
     /// Who may use what now.
     fn lanes(&self) -> &Lanes;
+
+    /// How much a scenario needs for itself here.
+    fn isolation(&self, request: &LeaseRequest) -> Isolation {
+        request.isolation
+    }
 
     /// A site for a scenario that has leave. `number` is unique in this supervisor.
     async fn lease(&self, number: u64, request: &LeaseRequest, permit: Permit) -> anyhow::Result<Box<dyn Lease>>;

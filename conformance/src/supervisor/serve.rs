@@ -131,7 +131,7 @@ impl Service {
         let permit = tokio::select! {
             biased;
             error = self.host.broken(), if request.isolation != Isolation::Cluster => return Some(Err(error)),
-            permit = self.host.lanes().enter(request.isolation) => permit,
+            permit = self.host.lanes().enter(self.host.isolation(request)) => permit,
             () = closed(reader) => return None,
         };
         Some(self.host.lease(number, request, permit).await)
