@@ -181,7 +181,7 @@ async fn gone_at_its_start(lab: &Lab) {
     gone.expect("the namespace goes, and the pod with it").unwrap();
 }
 
-/// Seen on the real one (docs/reports/percona-2.8.2.md): the status of a cluster that is made while a former one of its name
+/// Seen on the real one (docs/reports/kind-real.md): the status of a cluster that is made while a former one of its name
 /// goes away is first the former one's.
 async fn made_again_at_once(lab: &Lab) {
     let place = Place::new(lab, "again").await;
