@@ -162,7 +162,7 @@ impl Inside<'_> {
             PerconaKind::Real => {
                 let chart = chart(self.settings.percona_chart.as_deref());
                 let text = helm.crds(&chart).await.context("reading the CRDs of Percona's chart")?;
-                (Mode::Real { helm, chart }, CustomResources::default().text("Percona's chart", &text))
+                (Mode::Real { helm: Box::new(helm), chart }, CustomResources::default().text("Percona's chart", &text))
             }
             PerconaKind::Double => {
                 let options = self.double(made.cluster.config().await?, minio)?;

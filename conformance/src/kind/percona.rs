@@ -42,7 +42,7 @@ pub enum Mode {
     /// Percona's own chart.
     Real {
         /// The program that installs it.
-        helm: Helm,
+        helm: Box<Helm>,
         /// Where it is.
         chart: Chart,
     },

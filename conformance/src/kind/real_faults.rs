@@ -25,11 +25,14 @@ const READY_WITHIN: Duration = Duration::from_mins(5);
 const PGUSER: &str = "postgres-operator.crunchydata.com/role=pguser";
 const CLUSTER: &str = "postgres-operator.crunchydata.com/cluster";
 
+/// The task that waits for a cluster and takes its Secret away.
+type Withholding = JoinHandle<anyhow::Result<()>>;
+
 /// See the module.
 pub struct RealFaults {
     hands: Hands,
     /// Clusters whose Secret is to go when they are there, by namespace and name.
-    waiting: Mutex<BTreeMap<(String, String), JoinHandle<anyhow::Result<()>>>>,
+    waiting: Mutex<BTreeMap<(String, String), Withholding>>,
 }
 
 /// What a fault is made with.
