@@ -112,6 +112,7 @@ pub enum Kind {
     /// Everything on this machine, started by this program
     Embedded,
     /// A cluster of containers, made by this program
+    #[allow(clippy::enum_variant_names, reason = "that is its name")]
     Kind,
     /// A cluster that is there, with the operator in it
     Existing,

@@ -72,9 +72,8 @@ impl Docker {
     /// Removes a network, unless it is gone or someone uses it.
     pub async fn remove_unused_network(&self, network: &str) -> anyhow::Result<()> {
         match self.client.remove_network(network).await {
-            Ok(()) => Ok(()),
             // Gone; in use.
-            Err(Error::DockerResponseServerError { status_code: 404 | 403 | 409, .. }) => Ok(()),
+            Ok(()) | Err(Error::DockerResponseServerError { status_code: 404 | 403 | 409, .. }) => Ok(()),
             Err(error) => Err(error).with_context(|| format!("removing the network {network}")),
         }
     }
@@ -101,9 +100,8 @@ impl Docker {
     pub async fn remove(&self, container: &str) -> anyhow::Result<()> {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         match self.client.remove_container(container, Some(options)).await {
-            Ok(()) => Ok(()),
             // Gone; being removed by somebody else.
-            Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(()),
+            Ok(()) | Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(()),
             Err(error) => Err(error).with_context(|| format!("removing container {container}")),
         }
     }

@@ -30,6 +30,7 @@ const INHERITED: [&str; 9] = [
 #[serde(rename_all = "camelCase")]
 pub struct Chart {
     /// A directory, an archive, an `oci://` reference, or a name in `repository`.
+    #[allow(clippy::struct_field_names, reason = "Helm's own word for it")]
     pub chart: String,
     /// The repository's URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]

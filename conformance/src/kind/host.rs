@@ -158,7 +158,7 @@ struct Inside<'a> {
 impl Inside<'_> {
     async fn percona(&self, helm: Helm, made: &install::Made, minio: &Minio) -> anyhow::Result<Percona> {
         let client = made.client.clone();
-        let (mode, crds) = match self.settings.percona {
+        let (percona, crds) = match self.settings.percona {
             PerconaKind::Real => {
                 let chart = chart(self.settings.percona_chart.as_deref());
                 let text = helm.crds(&chart).await.context("reading the CRDs of Percona's chart")?;
@@ -169,7 +169,7 @@ impl Inside<'_> {
                 (Mode::Double { options }, percona_crds(self.settings.percona_crds.as_deref())?)
             }
         };
-        Ok(Percona::new(client, mode, crds, made.percona))
+        Ok(Percona::new(client, percona, crds, made.percona))
     }
 
     /// What the double is started with.

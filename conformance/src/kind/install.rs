@@ -78,7 +78,7 @@ pub(super) async fn make(workshop: &Workshop, settings: &Settings, docker: &Dock
         cluster.create(&configuration, &wanted.node_image).await?;
     }
     let client = Client::try_from(cluster.config().await?)?;
-    cluster::ready(&client).await?;
+    Box::pin(cluster::ready(&client)).await?;
     if settings.keep {
         let text = std::fs::read(&cluster.kubeconfig).context("reading the cluster's kubeconfig")?;
         ledger.write_kubeconfig(&cluster.name, &text)?;

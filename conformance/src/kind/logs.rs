@@ -268,7 +268,7 @@ mod tests {
 
     use super::*;
 
-    fn status(state: Value, last: Value) -> ContainerStatus {
+    fn status(state: &Value, last: &Value) -> ContainerStatus {
         serde_json::from_value(json!({ "name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 1,
             "containerID": "containerd://2", "state": state, "lastState": last }))
         .unwrap()
@@ -277,9 +277,9 @@ mod tests {
     #[test]
     fn a_restarted_container_has_two_logs_and_a_waiting_one_none_of_its_own() {
         let ended = json!({ "terminated": { "exitCode": 1, "containerID": "containerd://1" } });
-        let running = status(json!({ "running": {} }), ended.clone());
+        let running = status(&json!({ "running": {} }), &ended);
         let before = ("containerd://1".to_owned(), true);
         assert_eq!(started(&running), [before.clone(), ("containerd://2".to_owned(), false)]);
-        assert_eq!(started(&status(json!({ "waiting": {} }), ended)), [before]);
+        assert_eq!(started(&status(&json!({ "waiting": {} }), &ended)), [before]);
     }
 }

@@ -33,6 +33,8 @@ pub enum Presence {
 }
 
 /// Which Percona.
+// There is one for each cluster: its size is of no account.
+#[allow(clippy::large_enum_variant)]
 pub enum Mode {
     /// The double, which this process runs.
     Double {

@@ -50,10 +50,10 @@ pub fn rolled_out(deployment: Option<&Deployment>, pods: &Seen<Pod>) -> Result<(
     if current && updated == wanted && ready == wanted && all == wanted {
         return Ok(());
     }
-    let states: Vec<String> = pods.values().map(describe).collect();
+    let described: Vec<String> = pods.values().map(describe).collect();
     Err(Missing::Yet(format!(
         "{ready} of {wanted} replicas are ready, {updated} of the newest version; pods: {}",
-        if states.is_empty() { "none".to_owned() } else { states.join(", ") }
+        if described.is_empty() { "none".to_owned() } else { described.join(", ") }
     )))
 }
 
@@ -86,7 +86,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(state: Value) -> Pod {
+    fn pod(state: &Value) -> Pod {
         let status = json!({ "name": "operator", "image": "operator:1", "imageID": "", "ready": false,
             "restartCount": 2, "state": state });
         serde_json::from_value(json!({
@@ -97,7 +97,7 @@ mod tests {
     }
 
     fn waiting(reason: &str) -> Pod {
-        pod(json!({ "waiting": { "reason": reason, "message": "not found" } }))
+        pod(&json!({ "waiting": { "reason": reason, "message": "not found" } }))
     }
 
     fn deployment(ready: i32, generation: i64) -> Deployment {

@@ -162,6 +162,15 @@ impl Context {
         Ok(directory.join(claim))
     }
 
+    /// Removes the data of a volume whose claim is gone.
+    pub fn forget_volume(&self, namespace: &str, claim: &str) {
+        let path = self.volume(namespace, claim);
+        let removed = path.and_then(|path| if path.exists() { std::fs::remove_dir_all(path) } else { Ok(()) });
+        if let Err(error) = removed {
+            tracing::info!(claim, %error, "the data of a volume is still in use");
+        }
+    }
+
     /// Replaces the whole status.
     pub async fn status(&self, kind: Kind, key: &Key, name: &str, status: &Value, by: &str) -> kube::Result<()> {
         let whole = json!([{ "op": "add", "path": "/status", "value": status }]);

@@ -125,7 +125,7 @@ impl Controller {
             self.kubelet.gone(object);
         }
         if kind == Kind::CLAIM && object.labels().get(&format!("{CRUNCHY}role")).is_some_and(|role| role == "pgdata") {
-            self.forget_volume(object);
+            self.context.forget_volume(&object.namespace().unwrap_or_default(), &object.name_any());
         }
         if !matches!(kind, Kind::SECRET | Kind::CLAIM)
             && let Some(key) = key_of(kind, object)
@@ -138,14 +138,6 @@ impl Controller {
     fn note(&self, kind: Kind, object: &DynamicObject, now: &Value) -> Option<bool> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.insert(identity(kind, object), now.clone()).map(|before| before == *now)
-    }
-
-    fn forget_volume(&self, claim: &DynamicObject) {
-        let path = self.context.volume(&claim.namespace().unwrap_or_default(), &claim.name_any());
-        let removed = path.and_then(|path| if path.exists() { std::fs::remove_dir_all(path) } else { Ok(()) });
-        if let Err(error) = removed {
-            tracing::warn!(claim = claim.name_any(), %error, "cannot remove the data of a volume");
-        }
     }
 
     /// Asks for a pass over a cluster; the result tells when one that began after this has ended.

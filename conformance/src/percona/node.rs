@@ -2,7 +2,7 @@
 //!
 //! Pods on a node that does not exist are removed by kube-controller-manager, and those on one that gives no sign of life
 //! are evicted. So the double registers a node and renews its Lease, as a kubelet does. It is cordoned, and has none of
-//! the labels that DaemonSets ask for: nobody else's pods come to it.
+//! the labels that `DaemonSet`s ask for: nobody else's pods come to it.
 
 use std::time::Duration;
 

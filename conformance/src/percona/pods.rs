@@ -223,20 +223,20 @@ impl Runner {
         Ok(())
     }
 
+    /// The claim of the volume that holds the data.
+    fn claim(&self) -> &str {
+        let mut volumes = self.pod.data["spec"]["volumes"].as_array().into_iter().flatten();
+        volumes.find_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str()).unwrap_or_default()
+    }
+
     async fn server(&self, instance: &Instance) -> anyhow::Result<ServerOptions> {
         let certificate = self.context.get(Kind::SECRET, &self.key.namespace, &self.key.named("cluster-cert")).await?;
         let certificate = data(certificate.as_ref());
         let text = |key: &str| String::from_utf8_lossy(certificate.get(key).map_or(&[], Vec::as_slice)).into_owned();
-        let claim = self.pod.data["spec"]["volumes"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str())
-            .unwrap_or_default();
         let mut options = ServerOptions {
             name: format!("PostgreSQL of {}", self.key),
             installation: self.context.installation.clone(),
-            data: self.context.volume(&self.key.namespace, claim)?,
+            data: self.context.volume(&self.key.namespace, self.claim())?,
             directory: instance.directory.clone(),
             address: instance.place.listen,
             identity: Identity { certificate: text("tls.crt"), key: text("tls.key") },
@@ -304,6 +304,10 @@ impl Runner {
         let Some(server) = instance.server() else { return Ok(()) };
         instance.set_server(None);
         server.stop().await;
+        // A claim that was deleted while PostgreSQL still wrote could not take its data along.
+        if self.context.get(Kind::CLAIM, &self.key.namespace, self.claim()).await.is_ok_and(|claim| claim.is_none()) {
+            self.context.forget_volume(&self.key.namespace, self.claim());
+        }
         // In a namespace that is going away nothing can be written any more, and need not be.
         let _ = self.patroni_endpoints("ha", instance.place.listen.port(), &json!({ "ttl": "30" }), None).await;
         self.patroni("primary", None).await?;

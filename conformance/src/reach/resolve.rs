@@ -117,13 +117,13 @@ mod tests {
 
     use super::*;
 
-    fn service(cluster_ip: &str, port: Value) -> Service {
+    fn service(cluster_ip: &str, port: &Value) -> Service {
         serde_json::from_value(json!({ "metadata": { "namespace": "a", "name": "s" },
             "spec": { "clusterIP": cluster_ip, "ports": [port] } }))
         .unwrap()
     }
 
-    fn slice(endpoint: Value, port: u16) -> Vec<EndpointSlice> {
+    fn slice(endpoint: &Value, port: u16) -> Vec<EndpointSlice> {
         let slice = json!({ "metadata": {}, "addressType": "IPv4", "endpoints": [endpoint],
             "ports": [{ "name": "main", "port": port }] });
         vec![serde_json::from_value(slice).unwrap()]
@@ -138,7 +138,7 @@ mod tests {
     }
 
     fn resolved(service: &Service, port: u16, slices: &[EndpointSlice]) -> Result<Target, String> {
-        let services = [self::service("10.96.0.9", main_port(5432))];
+        let services = [self::service("10.96.0.9", &main_port(5432))];
         target(service, port, slices, &services, &[pod()], |address| address.to_string() == "172.18.0.1")
     }
 
@@ -168,15 +168,15 @@ mod tests {
         #[case] endpoint: Value,
         #[case] expected: Result<Target, String>,
     ) {
-        assert_eq!(resolved(&service("10.96.0.1", main_port(80)), 80, &slice(endpoint, 8080)), expected);
+        assert_eq!(resolved(&service("10.96.0.1", &main_port(80)), 80, &slice(&endpoint, 8080)), expected);
     }
 
     #[test]
     fn a_port_must_be_offered_unless_the_service_is_headless() {
         let endpoint = json!({ "addresses": ["10.244.0.7"] });
-        let refused = resolved(&service("10.96.0.1", main_port(80)), 81, &slice(endpoint.clone(), 8080));
+        let refused = resolved(&service("10.96.0.1", &main_port(80)), 81, &slice(&endpoint, 8080));
         assert_eq!(refused.unwrap_err(), "it has no port 81, but 80");
         let pod = Target::Pod { namespace: "a".into(), name: "p".into(), port: 81 };
-        assert_eq!(resolved(&service("None", main_port(80)), 81, &slice(endpoint, 8080)), Ok(pod));
+        assert_eq!(resolved(&service("None", &main_port(80)), 81, &slice(&endpoint, 8080)), Ok(pod));
     }
 }

@@ -67,7 +67,7 @@ impl Plan {
     pub async fn start(self, spawner: Spawner, progress: Progress) -> anyhow::Result<Arc<dyn Host>> {
         match self {
             Self::Embedded(settings) => Ok(Arc::new(embedded::Host::start(settings, spawner, progress).await?)),
-            Self::Kind(settings) => Ok(Arc::new(kind::Host::start(settings, spawner, progress).await?)),
+            Self::Kind(settings) => Ok(Arc::new(Box::pin(kind::Host::start(settings, spawner, progress)).await?)),
         }
     }
 

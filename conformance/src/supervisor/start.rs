@@ -21,7 +21,7 @@ use crate::process::{default_base, list};
 use crate::tools::Display;
 
 /// How long a supervisor may take to end: longer than it gives itself.
-const END_WITHIN: Duration = Duration::from_secs(10);
+const END_WITHIN: Duration = Duration::from_secs(30);
 
 /// The file in a run's directory that says how to reach its supervisor. It appears when the environment can be used.
 const FILE: &str = "environment.json";
