@@ -93,6 +93,9 @@ impl Cluster {
         let arguments: Vec<&str> = arguments.into_iter().chain(["--kubeconfig", &kubeconfig]).collect();
         match self.run(&arguments, CREATED_WITHIN).await {
             Ok(_) => Ok(()),
+            Err(error) if error.to_string().contains("failed to pull image") => Err(error.context(format!(
+                "the node image {image} is not in Docker and cannot be pulled (`--node-image` names another one)"
+            ))),
             Err(error) => Err(limits::explain(error)),
         }
     }

@@ -56,7 +56,7 @@ fn space(root: &Path) -> anyhow::Result<()> {
 /// Adds what is known to cause failures on this machine to an error.
 pub fn explain(error: anyhow::Error) -> anyhow::Error {
     let hints = hints(|name| fs::read_to_string(Path::new("/proc/sys").join(name)).ok());
-    if hints.is_empty() { error } else { error.context(hints.join("; ")).context("the cluster cannot be brought up") }
+    if hints.is_empty() { error } else { anyhow::anyhow!("{error:#}\nperhaps because {}", hints.join("; ")) }
 }
 
 fn hints(read: impl Fn(&str) -> Option<String>) -> Vec<String> {
@@ -66,7 +66,7 @@ fn hints(read: impl Fn(&str) -> Option<String>) -> Vec<String> {
             let here: u64 = read(name)?.trim().parse().ok()?;
             let name = name.replace('/', ".");
             (here < *least)
-                .then(|| format!("{name} is {here} here; if that is the cause, raise it: `sudo sysctl {name}={least}`"))
+                .then(|| format!("{name} is only {here} here: `sudo sysctl {name}={least}` raises it"))
         })
         .collect()
 }
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn a_low_limit_is_named_with_what_to_do() {
         let read = |name: &str| name.ends_with("instances").then(|| "128\n".to_owned());
-        insta::assert_snapshot!(hints(read).join("; "), @"fs.inotify.max_user_instances is 128 here; if that is the cause, raise it: `sudo sysctl fs.inotify.max_user_instances=512`");
+        insta::assert_snapshot!(hints(read).join("; "), @"fs.inotify.max_user_instances is only 128 here: `sudo sysctl fs.inotify.max_user_instances=512` raises it");
     }
 
     #[test]

@@ -7,8 +7,10 @@ use anyhow::{Context as _, bail};
 use super::settings::{ImageSource, PerconaKind, Settings};
 use crate::images::{self, Bundle, Images, Programs};
 use crate::implementation::Implementation;
+use crate::exit::Exit;
 use crate::postgres::Installation;
 use crate::process::{Account, Spawner};
+use crate::supervisor::StartError;
 use crate::tools::{self, Cache, Needs, Progress, Tool, Workshop, versions};
 
 /// The public image of MinIO: the last release whose tag quay.io still serves.
@@ -119,12 +121,11 @@ pub(super) fn node_image(settings: &Settings) -> anyhow::Result<String> {
     let known = &versions().kubernetes;
     let minor = settings.tools.kubernetes.as_deref().unwrap_or(&known.default);
     let minor = minor.strip_prefix('v').unwrap_or(minor);
-    let image = known.nodes.get(minor).with_context(|| {
+    let image = known.nodes.get(minor).ok_or_else(|| {
         let minors: Vec<&str> = known.nodes.keys().map(String::as_str).collect();
-        format!(
-            "there is no node image for Kubernetes {minor}, but for {}; `--node-image` names one",
-            minors.join(", ")
-        )
+        let minors = minors.join(", ");
+        let message = format!("there is no node image for Kubernetes {minor}, but for {minors}; `--node-image` names one");
+        StartError { exit: Exit::Usage, message }
     })?;
     Ok(image.reference())
 }
