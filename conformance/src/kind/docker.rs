@@ -8,9 +8,10 @@ use anyhow::Context as _;
 use futures::StreamExt as _;
 use testcontainers::bollard;
 use testcontainers::bollard::errors::Error;
+use testcontainers::bollard::models::ContainerCreateBody;
 use testcontainers::bollard::query_parameters::{
-    EventsOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveImageOptionsBuilder,
+    CreateContainerOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder,
+    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
 };
 
 use crate::exit::Exit;
@@ -103,6 +104,24 @@ impl Docker {
             // Gone; being removed by somebody else.
             Ok(()) | Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(()),
             Err(error) => Err(error).with_context(|| format!("removing container {container}")),
+        }
+    }
+
+    /// Whether a container of this name is there, or is just being made: the daemon reserves the name long before it lists
+    /// the container, and goes on making it when the client that has asked for it is gone. Found out by asking for one
+    /// of that name, of an image that is there.
+    pub async fn is_taken(&self, name: &str, image: &str) -> anyhow::Result<bool> {
+        let options = CreateContainerOptionsBuilder::new().name(name).build();
+        let body = ContainerCreateBody { image: Some(image.to_owned()), ..ContainerCreateBody::default() };
+        match self.client.create_container(Some(options), body).await {
+            Ok(created) => {
+                self.remove(&created.id).await?;
+                Ok(false)
+            }
+            Err(Error::DockerResponseServerError { status_code: 409, .. }) => Ok(true),
+            // No such image: nothing of it can be made.
+            Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("asking for the container name {name}")),
         }
     }
 

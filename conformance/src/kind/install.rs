@@ -60,6 +60,7 @@ pub(super) async fn make(workshop: &Workshop, settings: &Settings, docker: &Dock
         run: run.id().to_owned(),
         base: default_base(),
         cluster: cluster.name.clone(),
+        node_image: wanted.node_image.clone(),
         made_network: kept.as_ref().is_some_and(|kept| kept.made_network) || !docker.has_network(NETWORK).await?,
         kept: settings.keep.then(|| wanted.clone()),
     };

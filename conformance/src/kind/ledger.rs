@@ -34,6 +34,8 @@ pub struct Entry {
     pub base: PathBuf,
     /// The name of its cluster.
     pub cluster: String,
+    /// The image of its nodes.
+    pub node_image: String,
     /// Whether kind's network was not there before.
     pub made_network: bool,
     /// Whether the cluster is to stay when the run has ended, and what it is.
@@ -41,6 +43,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The names of the containers that are made first.
+    pub fn containers(&self) -> [String; 2] {
+        [format!("{}-control-plane", self.cluster), minio_name(&self.run)]
+    }
+
     /// Whether the run that made it still lives.
     pub fn is_alive(&self) -> bool {
         let runs = process::list(&self.base).unwrap_or_default();
@@ -52,6 +59,11 @@ impl Entry {
 #[derive(Clone, Debug)]
 pub struct Ledger {
     directory: PathBuf,
+}
+
+/// The name of a run's container of MinIO.
+pub fn minio_name(run: &str) -> String {
+    format!("{PREFIX}-{run}-minio")
 }
 
 /// The name of a run's cluster.
@@ -157,6 +169,7 @@ mod tests {
             run: "0a1b2c3d".to_owned(),
             base: "/nowhere".into(),
             cluster: cluster.to_owned(),
+            node_image: String::new(),
             made_network: true,
             kept: None,
         }

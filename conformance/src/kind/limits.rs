@@ -65,8 +65,7 @@ fn hints(read: impl Fn(&str) -> Option<String>) -> Vec<String> {
         .filter_map(|(name, least)| {
             let here: u64 = read(name)?.trim().parse().ok()?;
             let name = name.replace('/', ".");
-            (here < *least)
-                .then(|| format!("{name} is only {here} here: `sudo sysctl {name}={least}` raises it"))
+            (here < *least).then(|| format!("{name} is only {here} here: `sudo sysctl {name}={least}` raises it"))
         })
         .collect()
 }

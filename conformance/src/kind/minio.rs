@@ -19,7 +19,7 @@ use testcontainers::{ContainerAsync, GenericImage, ImageExt as _};
 use tokio::sync::Mutex;
 
 use super::docker::{Docker, NETWORK};
-use super::ledger::RUN_LABEL;
+use super::ledger::{RUN_LABEL, minio_name};
 use crate::pki::Authority;
 use crate::redact;
 use crate::s3::{self, Endpoint};
@@ -67,7 +67,7 @@ impl Minio {
             .with_exposed_port(PORT.tcp())
             .with_network(NETWORK)
             .with_label(RUN_LABEL, run)
-            .with_container_name(format!("dittofs-conformance-{run}-minio"))
+            .with_container_name(minio_name(run))
             .with_env_var("MINIO_ROOT_USER", &access_key)
             .with_env_var("MINIO_ROOT_PASSWORD", &secret_key)
             .with_env_var("MINIO_SITE_REGION", REGION)

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use super::settings::{ImageSource, PerconaKind, Settings};
+use crate::exit::Exit;
 use crate::images::{self, Bundle, Images, Programs};
 use crate::implementation::Implementation;
-use crate::exit::Exit;
 use crate::postgres::Installation;
 use crate::process::{Account, Spawner};
 use crate::supervisor::StartError;
@@ -124,7 +124,8 @@ pub(super) fn node_image(settings: &Settings) -> anyhow::Result<String> {
     let image = known.nodes.get(minor).ok_or_else(|| {
         let minors: Vec<&str> = known.nodes.keys().map(String::as_str).collect();
         let minors = minors.join(", ");
-        let message = format!("there is no node image for Kubernetes {minor}, but for {minors}; `--node-image` names one");
+        let message =
+            format!("there is no node image for Kubernetes {minor}, but for {minors}; `--node-image` names one");
         StartError { exit: Exit::Usage, message }
     })?;
     Ok(image.reference())

@@ -1,6 +1,7 @@
 //! Removing what runs have made: at their end, whatever that end was, and later what dead ones have left.
 
 use std::fmt;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -8,6 +9,11 @@ use super::docker::{Docker, NETWORK};
 use super::ledger::{CLUSTER_LABEL, Entry, Ledger, RUN_LABEL};
 use crate::images::TEMPORARY;
 use crate::process::{self, Run};
+
+/// How long all containers of a run may take to go.
+const GONE_WITHIN: Duration = Duration::from_secs(30);
+/// How often the daemon is asked whether it still makes one; nothing tells before it is made.
+const ASK: Duration = Duration::from_millis(100);
 
 /// What was removed, and what could not be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,11 +103,25 @@ async fn sweep_ledger(ledger: &Ledger, kept: bool) -> anyhow::Result<Swept> {
 ///
 /// By the daemon's API: it does what `kind delete cluster` does, to half a cluster too, and touches no kubeconfig.
 async fn bury(docker: &Docker, ledger: &Ledger, entry: &Entry, stays: bool) -> anyhow::Result<()> {
-    let mut containers = docker.labelled(RUN_LABEL, &entry.run).await?;
-    if !stays {
-        containers.extend(docker.labelled(CLUSTER_LABEL, &entry.cluster).await?);
-    }
-    futures::future::try_join_all(containers.iter().map(|container| docker.remove(container))).await?;
+    let [node, minio] = entry.containers();
+    let names = if stays { vec![minio] } else { vec![node, minio] };
+    let removal = async {
+        loop {
+            let mut containers = docker.labelled(RUN_LABEL, &entry.run).await?;
+            if !stays {
+                containers.extend(docker.labelled(CLUSTER_LABEL, &entry.cluster).await?);
+            }
+            futures::future::try_join_all(containers.iter().map(|container| docker.remove(container))).await?;
+            let taken = names.iter().map(|name| docker.is_taken(name, &entry.node_image));
+            if !futures::future::try_join_all(taken).await?.contains(&true) {
+                return anyhow::Ok(());
+            }
+            tokio::time::sleep(ASK).await;
+        }
+    };
+    tokio::time::timeout(GONE_WITHIN, removal).await.with_context(|| {
+        format!("containers of {} are still there after {} s", entry.cluster, GONE_WITHIN.as_secs())
+    })??;
     if stays {
         return Ok(());
     }
