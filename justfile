@@ -128,6 +128,10 @@ leaks *ARGS:
 env-down:
     cargo run --quiet -p conformance -- env down
 
+# The same for runs on kind (needs Docker)
+leaks-kind *ARGS:
+    cargo test -p conformance --test kind -- --ignored --test-threads 1 {{ ARGS }}
+
 # Remove what a killed run left behind
 clean:
     cargo run --quiet -p conformance -- clean
