@@ -98,11 +98,11 @@ e2e-build:
 
 # GitHub: run the scenarios on kind from what `just e2e-build` made
 e2e-cell:
-    CONFORMANCE_ENV=kind CONFORMANCE_IMAGES="$PWD/target/e2e/images" cargo nextest run --profile cell --archive-file target/e2e/tests.tar.zst --workspace-remap . -E 'binary(scenarios)'
+    CONFORMANCE_ENV=kind CONFORMANCE_IMAGES="$PWD/target/e2e/images" cargo nextest run --archive-file target/e2e/tests.tar.zst --workspace-remap . -E 'binary(scenarios)'
 
 # GitHub: write the summary of a cell
 e2e-summary:
-    ci/summary target/nextest/cell/junit.xml
+    ci/summary target/nextest/default/junit.xml
 
 # Run the backup scenarios against a real MinIO
 embedded-minio:

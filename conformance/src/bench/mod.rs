@@ -1,7 +1,7 @@
 //! Measuring: how long things take, and how much memory they need.
 //!
-//! Tells layer, beside `report`: plain data in, plain data and a table out. What is run is the entry layer's business.
-//! Nothing here judges: numbers that hang on the machine are printed and written down, never asserted.
+//! Judging layer, beside `report`: plain data in, plain data and a table out. What is run is the entry layer's business.
+//! Nothing here gives a verdict: numbers that hang on the machine are printed and written down, never asserted.
 
 mod latency;
 mod measurement;

@@ -10,8 +10,9 @@ use crate::controlplane::{self, Audit, Binaries, ControlPlane, CustomResources};
 use crate::implementation::{Implementation, Prepared};
 use crate::node::{Image, ImageTable};
 use crate::postgres::{Addresses, Installation};
-use crate::process::{Account, Spawner};
+use crate::process::Spawner;
 use crate::s3;
+use crate::supervisor::DatabasePrograms;
 use crate::tools::{self, Cache, Clients, Needs, Progress, Tool, Workshop};
 
 /// The programs. An error is the reason why one cannot be had.
@@ -48,18 +49,8 @@ impl Parts {
             tools::ControlPlane::prepare(&workshop, &settings.tools),
             tools::prepare(&workshop, &settings.tools, needs),
         )?;
-        let run = spawner.run().directory();
-        let reachable = |tool: Tool| match Account::nobody_if_root() {
-            Some(_) => tools::accessible(&tool, &run.join("tools")),
-            None => Ok(tool),
-        };
-        let postgresql = match toolbox.postgresql {
-            Ok(tool) => {
-                let template = root.join("template").join(&tool.version);
-                Ok(Installation::prepare(reachable(tool)?.path, template, run, spawner).await?)
-            }
-            Err(reason) => Err(reason),
-        };
+        let DatabasePrograms { postgresql, pgbackrest } =
+            DatabasePrograms::prepare(&workshop, toolbox.postgresql, toolbox.pgbackrest).await?;
         Ok(Self {
             binaries: Binaries {
                 etcd: plane.etcd.path,
@@ -70,7 +61,7 @@ impl Parts {
             audit: if settings.audit_versions { Audit::Versions } else { Audit::Requests },
             postgresql,
             clients: toolbox.clients,
-            pgbackrest: toolbox.pgbackrest.map(reachable).map_or_else(|reason| Ok(Err(reason)), |tool| tool.map(Ok))?,
+            pgbackrest,
             minio: toolbox.minio,
         })
     }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::parts::Parts;
 use super::settings::{PerconaKind, Settings};
 use crate::environment::{Capabilities, Capability};
 use crate::implementation::Implementation;
+use crate::supervisor::DatabasePrograms;
 
 /// What can be said before anything is started: what the implementation's file declines. A file that cannot be read
 /// declines nothing: starting will say what is wrong with it.
@@ -21,7 +21,7 @@ fn declined(implementation: &Implementation) -> BTreeMap<String, String> {
 /// The capabilities of an environment made of `parts` for `implementation`.
 pub(super) fn capabilities(
     settings: &Settings,
-    parts: &Parts,
+    parts: &DatabasePrograms,
     implementation: &Implementation,
     webhook: bool,
 ) -> Capabilities {

@@ -17,7 +17,7 @@ use super::lease::KindLease;
 use super::logs::{self, Logs};
 use super::minio::Minio;
 use super::operator::Workload;
-use super::parts::{Built, Parts, workshop};
+use super::parts::{Built, databases, workshop};
 use super::percona::{Mode, Percona, Presence, chart};
 use super::real_faults::RealFaults;
 use super::settings::{PerconaKind, Settings};
@@ -30,7 +30,7 @@ use crate::percona::backup::Program;
 use crate::percona::{self, CrashScope};
 use crate::postgres::Addresses;
 use crate::process::Spawner;
-use crate::supervisor::{self, FileStamp, Lanes, Lease, Permit};
+use crate::supervisor::{self, DatabasePrograms, FileStamp, Lanes, Lease, Permit};
 use crate::tools::{self, Progress, Workshop};
 
 /// What all leases work with.
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     pub docker: Docker,
     pub cluster: Cluster,
     pub client: Client,
-    pub parts: Parts,
+    pub parts: DatabasePrograms,
     /// Where servers of this machine listen, so that pods reach them.
     pub addresses: Addresses,
     pub percona: Percona,
@@ -85,7 +85,7 @@ impl Host {
         let workshop = workshop(&spawner, progress)?;
         let (made, parts, built, helm) = tokio::try_join!(
             install::make(&workshop, &settings, &docker),
-            Parts::prepare(&workshop, &settings),
+            databases(&workshop, &settings),
             Built::prepare(&workshop, &settings, implementation),
             async { Ok(tools::helm(&workshop, &settings.tools).await?) },
         )?;
@@ -151,7 +151,7 @@ async fn start_minio(workshop: &Workshop, docker: &Docker, image: &str, client: 
 struct Inside<'a> {
     settings: &'a Settings,
     spawner: &'a Spawner,
-    parts: &'a Parts,
+    parts: &'a DatabasePrograms,
     addresses: &'a Addresses,
 }
 

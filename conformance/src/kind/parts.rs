@@ -8,21 +8,12 @@ use super::settings::{ImageSource, PerconaKind, Settings};
 use crate::exit::Exit;
 use crate::images::{self, Bundle, Images, Programs};
 use crate::implementation::Implementation;
-use crate::postgres::Installation;
-use crate::process::{Account, Spawner};
-use crate::supervisor::StartError;
-use crate::tools::{self, Cache, Needs, Progress, Tool, Workshop, versions};
+use crate::process::Spawner;
+use crate::supervisor::{DatabasePrograms, StartError};
+use crate::tools::{self, Cache, Needs, Progress, Workshop, versions};
 
 /// The public image of MinIO: the last release whose tag quay.io still serves.
 const MINIO: &str = "quay.io/minio/minio:RELEASE.2025-09-07T16-13-09Z";
-
-/// What the environment is made of beside the cluster. An error is the reason why something cannot be had.
-pub(super) struct Parts {
-    /// Servers that run on this machine: those of the double, and those beside Percona.
-    pub postgresql: Result<Installation, String>,
-    /// pgBackRest, for the double.
-    pub pgbackrest: Result<Tool, String>,
-}
 
 /// What is made for pods.
 pub(super) struct Built {
@@ -42,29 +33,12 @@ pub(super) fn workshop(spawner: &Spawner, progress: Progress) -> anyhow::Result<
     Ok(Workshop { cache, spawner: spawner.clone(), progress })
 }
 
-impl Parts {
-    /// Finds or fetches the programs that run on this machine.
-    pub async fn prepare(workshop: &Workshop, settings: &Settings) -> anyhow::Result<Self> {
-        let backups = settings.percona == PerconaKind::Double;
-        let needs = Needs { postgresql: true, backups, minio: false };
-        let toolbox = tools::prepare(workshop, &settings.tools, needs).await?;
-        let spawner = &workshop.spawner;
-        let run = spawner.run().directory();
-        let reachable = |tool: Tool| match Account::nobody_if_root() {
-            Some(_) => tools::accessible(&tool, &run.join("tools")),
-            None => Ok(tool),
-        };
-        let postgresql = match toolbox.postgresql {
-            Ok(tool) => {
-                let template = workshop.cache.root().join("template").join(&tool.version);
-                Ok(Installation::prepare(reachable(tool)?.path, template, run, spawner).await?)
-            }
-            Err(reason) => Err(reason),
-        };
-        let pgbackrest =
-            toolbox.pgbackrest.map(reachable).map_or_else(|reason| Ok(Err(reason)), |tool| tool.map(Ok))?;
-        Ok(Self { postgresql, pgbackrest })
-    }
+/// The programs of the servers on this machine: those of the double, and those beside Percona.
+pub(super) async fn databases(workshop: &Workshop, settings: &Settings) -> anyhow::Result<DatabasePrograms> {
+    let backups = settings.percona == PerconaKind::Double;
+    let needs = Needs { postgresql: true, backups, minio: false };
+    let toolbox = tools::prepare(workshop, &settings.tools, needs).await?;
+    DatabasePrograms::prepare(workshop, toolbox.postgresql, toolbox.pgbackrest).await
 }
 
 impl Built {

@@ -11,6 +11,7 @@ use super::load::Entry;
 use super::nearest::nearest;
 use super::node::Node;
 use super::parse;
+use super::types::ApiVersion;
 
 /// Name of the file in the scenarios' directory.
 pub(super) const FILE: &str = "requirements.yaml";
@@ -42,12 +43,6 @@ struct Document {
     #[allow(dead_code, reason = "reading it checks it")]
     kind: Kind,
     requirements: Vec<Requirement>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-enum ApiVersion {
-    #[serde(rename = "conformance.dittofs.com/v1alpha1")]
-    V1alpha1,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
