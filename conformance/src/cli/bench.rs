@@ -19,6 +19,7 @@ use crate::engine::schedule::{Order, Pace, Progress, plan, run};
 use crate::engine::{Job, Settings, Sighting, Verdict};
 use crate::environment::{Description, Environment, Isolation, LeaseRequest, Site};
 use crate::exit::Exit;
+use crate::report::{Counts, exit};
 use crate::supervisor::{Plan, Supervised};
 use crate::tools::Display;
 
@@ -74,7 +75,9 @@ impl Bench {
         let jobs = plan(&scenarios, &Order { repeat: 1, shuffle: None });
         let directory = self.report_dir.clone().unwrap_or_else(|| shown(&root().join("target/conformance")));
         let interrupted = signals::watch()?;
-        let mut settings = self.environment.settings()?;
+        let Plan::Embedded(mut settings) = self.environment.plan()? else {
+            return Err(CliError::new(Exit::Usage, "only the embedded environment is measured; leave --env out"));
+        };
         settings.audit_versions = true;
 
         let sampler = Sampler::start();
@@ -180,18 +183,22 @@ async fn together(
         interrupted: interrupted.clone(),
     };
     let mut sightings = Vec::new();
-    let mut exit = None;
+    let mut counts = Counts::default();
     run(environment.clone(), jobs, Pace { parallel, fail_fast: true }, &settings, |progress| {
         let Progress::Ended(outcome) = progress else { return };
         if outcome.verdict != Verdict::Passed {
             let reason = outcome.reason.as_deref().unwrap_or("no reason is known");
             anstream::eprintln!("{} {}: {reason}", outcome.scenario, outcome.verdict.as_str());
-            exit.get_or_insert(Exit::Failed);
         }
+        counts.add(outcome.verdict);
         sightings.extend(outcome.sightings);
     })
     .await;
-    let exit = if interrupted.is_cancelled() { Some(Exit::Interrupted) } else { exit };
+    let exit = match exit(&counts, interrupted.is_cancelled()) {
+        Exit::Ok if counts.skipped == 0 => None,
+        Exit::Ok => Some(Exit::Skipped),
+        other => Some(other),
+    };
     (exit, sightings)
 }
 
