@@ -55,6 +55,9 @@ pub struct RunArgs {
     /// Changing it rolls the pods of every server
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub database_wait_timeout: Duration,
+    /// How long a server may wait for its database before the status says what to look at, such as 10m or 90s
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    pub progress_deadline: Duration,
     /// Image of the init container: needs sh, `pg_isready` and psql. Changing it rolls the pods of every server
     #[arg(long, value_name = "IMAGE", default_value = "postgres:16-alpine")]
     pub init_image: String,

@@ -24,6 +24,10 @@ pub struct Context {
     pub hub: Arc<Hub>,
     /// The scenario's namespace.
     pub namespace: String,
+    /// What marks the namespaces of this run of the scenario.
+    pub marks: BTreeMap<String, String>,
+    /// More namespaces that the scenario has made: they go with its own.
+    pub more_namespaces: Vec<String>,
     /// Field manager of everything that the scenario writes.
     pub manager: String,
     /// What expressions may refer to.

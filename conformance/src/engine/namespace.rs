@@ -1,5 +1,7 @@
 //! A scenario's namespace: made like one of a strict cluster, labelled with the run, and gone at the end.
 
+use std::collections::BTreeMap;
+
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
@@ -29,13 +31,16 @@ pub fn slug(scenario: &str) -> String {
     slug[..slug.len().min(SLUG)].trim_matches('-').to_owned()
 }
 
-/// Creates the namespace and gives its name.
-pub async fn create(client: &Client, scenario: &str, run: &str) -> Result<String, kube::Error> {
-    let slug = slug(scenario);
+/// The labels of every namespace of a scenario in a run.
+pub fn marks(scenario: &str, run: &str) -> BTreeMap<String, String> {
+    let labels = [(RUN_LABEL, run), (SCENARIO_LABEL, &slug(scenario)), POD_SECURITY];
+    labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// Creates the namespace with these labels and gives its name.
+pub async fn create(client: &Client, scenario: &str, labels: BTreeMap<String, String>) -> Result<String, kube::Error> {
     let suffix: u32 = rand::random_range(0x10_0000..0x100_0000);
-    let name = format!("{slug}-{suffix:x}");
-    let labels = [(RUN_LABEL, run), (SCENARIO_LABEL, &slug), POD_SECURITY];
-    let labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let name = format!("{}-{suffix:x}", slug(scenario));
     let metadata = ObjectMeta { name: Some(name.clone()), labels: Some(labels), ..ObjectMeta::default() };
     let namespace = Namespace { metadata, ..Namespace::default() };
     Api::all(client.clone()).create(&PostParams::default(), &namespace).await?;

@@ -267,9 +267,11 @@ impl Run {
             self.outcome.warnings.push(format!("namespace {} was kept", context.namespace));
             return;
         }
-        if let Err(left) = namespace::remove(&context.client, &context.namespace, &deadline).await {
-            self.trouble(&Trouble::broken(&left));
-            self.outcome.failures.push(FailureReport::bare(self.place("cleanup"), &Failure::new(left)));
+        for namespace in context.more_namespaces.iter().chain([&context.namespace]) {
+            if let Err(left) = namespace::remove(&context.client, namespace, &deadline).await {
+                self.trouble(&Trouble::broken(&left));
+                self.outcome.failures.push(FailureReport::bare(self.place("cleanup"), &Failure::new(left)));
+            }
         }
     }
 
@@ -313,7 +315,8 @@ async fn prepare(
     let header = HeaderValue::from_str(&agent).map_err(Trouble::broken)?;
     config.headers.push((USER_AGENT, header));
     let client = Client::try_from(config).map_err(Trouble::broken)?;
-    let namespace = namespace::create(&client, &scenario.name, &settings.run)
+    let marks = namespace::marks(&scenario.name, &settings.run);
+    let namespace = namespace::create(&client, &scenario.name, marks.clone())
         .await
         .map_err(|error| Trouble::broken(format!("no namespace can be created: {error}")))?;
     let bindings = Bindings::from_iter([
@@ -325,6 +328,8 @@ async fn prepare(
         hub: Hub::new(client.clone()),
         client,
         namespace,
+        marks,
+        more_namespaces: Vec::new(),
         // The API server takes at most 128 bytes.
         manager: agent[..agent.floor_char_boundary(128)].to_owned(),
         bindings,

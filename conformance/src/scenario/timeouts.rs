@@ -20,12 +20,16 @@ pub enum TimeoutName {
     Apply,
     /// From now until the objects are as `assert`, `error` or `wait` says, when nothing slower is named.
     Assert,
+    /// From a change of an object that the operator watches until the status follows: what a watch takes, and no poll.
+    Reaction,
     /// From the request to delete an object until it is gone.
     Deletion,
     /// From the creation of a `DittoServer` with Percona until its database is ready and its Secret is complete.
     DatabaseReady,
     /// From a change until all pods run by the new template and are ready.
     Rollout,
+    /// From now until the operator's own deadline for progress is over: it was started with a short one.
+    ProgressDeadline,
     /// From now until a first backup has completed: stanza, full backup, WAL.
     Backup,
     /// From now until a query answers as `sql` says. One attempt within it has a shorter limit of its own.
@@ -44,12 +48,14 @@ pub enum TimeoutName {
 
 impl TimeoutName {
     /// Every name, in the order of the documentation.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Apply,
         Self::Assert,
+        Self::Reaction,
         Self::Deletion,
         Self::DatabaseReady,
         Self::Rollout,
+        Self::ProgressDeadline,
         Self::Backup,
         Self::Sql,
         Self::Http,
@@ -60,12 +66,14 @@ impl TimeoutName {
     ];
 
     /// Their words in YAML, in the same order.
-    pub const WORDS: [&'static str; 12] = [
+    pub const WORDS: [&'static str; 14] = [
         "apply",
         "assert",
+        "reaction",
         "deletion",
         "databaseReady",
         "rollout",
+        "progressDeadline",
         "backup",
         "sql",
         "http",
@@ -83,9 +91,10 @@ impl TimeoutName {
     /// The limit when nobody says otherwise.
     pub fn default_limit(self) -> Duration {
         Duration::from_secs(match self {
+            Self::Reaction => 1,
             Self::Apply => 10,
             Self::Assert | Self::Sql | Self::Http | Self::S3 | Self::Script => 20,
-            Self::Deletion | Self::Fault | Self::Database => 30,
+            Self::Deletion | Self::ProgressDeadline | Self::Fault | Self::Database => 30,
             Self::DatabaseReady | Self::Rollout => 60,
             Self::Backup => 120,
         })

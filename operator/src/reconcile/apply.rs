@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::build::statefulset::{PodOptions, statefulset};
+use super::build::statefulset::{PodOptions, kept_digest, statefulset};
 use super::build::{self, services};
 use super::dereference::{is_unserved, whose};
 use super::gate::{Cluster, Verdict};
@@ -44,7 +44,8 @@ pub async fn apply_services(client: &Client, server: &DittoServer) -> kube::Resu
     Ok(())
 }
 
-/// Applies the StatefulSet, or only its size while the database is not ready: the pods then stay as they are.
+/// Applies the StatefulSet. While the database is not ready, one that exists keeps the credentials that it has; while those
+/// are not to be had at all, only its size changes, because a pod that is replaced then could not start.
 pub async fn apply_workload(
     client: &Client,
     server: &DittoServer,
@@ -57,6 +58,12 @@ pub async fn apply_workload(
         return apply(client, &wanted).await.map(Some).map_err(ApplyError::from);
     }
     let Some(workload) = workload else { return Ok(None) };
+    if verdict.reason == "WaitingForPostgreSQL"
+        && let Some(digest) = kept_digest(&workload, server)
+    {
+        let wanted = statefulset(server, options, Some(&digest));
+        return apply(client, &wanted).await.map(Some).map_err(ApplyError::from);
+    }
     if workload.spec.as_ref().and_then(|spec| spec.replicas) == Some(server.spec.replicas) {
         return Ok(Some(workload));
     }

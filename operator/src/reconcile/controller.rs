@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::{self, ApplyError};
 use super::build::statefulset::PodOptions;
+use super::deadline::{self, Wait};
 use super::gate::{self, Cluster, Source};
 use super::status::{self, Failure, Notice, Seen};
 use super::triggers::Queue;
@@ -27,6 +28,8 @@ use crate::serve::Metrics;
 pub struct Context {
     client: Client,
     pods: PodOptions,
+    /// How long a server may wait for its database before the status says what to look at.
+    progress_deadline: Duration,
     /// This process, in events.
     instance: String,
     metrics: Metrics,
@@ -41,8 +44,14 @@ pub struct Error(#[from] kube::Error);
 
 impl Context {
     /// Collects what every reconciliation uses.
-    pub fn new(client: Client, pods: PodOptions, instance: String, metrics: Metrics) -> Self {
-        Self { client, pods, instance, metrics, failures: Mutex::default() }
+    pub fn new(
+        client: Client,
+        pods: PodOptions,
+        progress_deadline: Duration,
+        instance: String,
+        metrics: Metrics,
+    ) -> Self {
+        Self { client, pods, progress_deadline, instance, metrics, failures: Mutex::default() }
     }
 
     /// Counts one more failure, or forgets all.
@@ -93,25 +102,26 @@ async fn measured(server: Arc<DittoServer>, context: Arc<Context>) -> Result<Act
     let started = Instant::now();
     let result = Box::pin(reconcile(&server, &context)).await;
     context.metrics.reconciled(result.is_ok(), started.elapsed());
-    result?;
+    let again = result?;
     context.failures(ObjectRef::from_obj(&*server), false);
-    Ok(Action::await_change())
+    Ok(again.map_or_else(Action::await_change, Action::requeue))
 }
 
-async fn reconcile(cached: &DittoServer, context: &Context) -> Result<(), Error> {
+/// Brings one server to where it should be, and says when to look again though nothing changes.
+async fn reconcile(cached: &DittoServer, context: &Context) -> Result<Option<Duration>, Error> {
     let client = &context.client;
     // Read again: a cache that lags would repeat events and move transition times.
     let servers: Api<DittoServer> = Api::namespaced(client.clone(), &cached.namespace().unwrap_or_default());
-    let Some(server) = servers.get_opt(&cached.name_any()).await? else { return Ok(()) };
+    let Some(server) = servers.get_opt(&cached.name_any()).await? else { return Ok(None) };
     if server.metadata.deletion_timestamp.is_some() {
         let status = status::halted(&server, Phase::Deleting, "Deleting", "the server is being deleted", &now());
-        return finish(context, &server, status).await;
+        return finish(context, &server, status).await.map(|()| None);
     }
     let errors = validate(&server.spec);
     if !errors.is_empty() {
         let message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         let status = status::halted(&server, Phase::Failed, "InvalidSpec", &message, &now());
-        return finish(context, &server, status).await;
+        return finish(context, &server, status).await.map(|()| None);
     }
 
     let mut facts = dereference::facts(client, &server).await?;
@@ -138,14 +148,21 @@ async fn reconcile(cached: &DittoServer, context: &Context) -> Result<(), Error>
         failure = gave_up.map(|message| Failure { reason: "PostgreSQLFailed", message });
     }
 
+    let now = now();
+    let (overdue, again) = match deadline::judge(&server, &facts, &verdict, context.progress_deadline, &now) {
+        Some(Wait::Over(what)) => (Some(what), None),
+        Some(Wait::Within(left)) => (None, Some(left)),
+        None => (None, None),
+    };
     let seen = Seen {
         server: &server,
         facts: &facts,
         verdict: &verdict,
         workload: workload.as_ref(),
         failure: failure.as_ref(),
+        overdue,
     };
-    finish(context, &server, status::next(&seen, &now())).await
+    finish(context, &server, status::next(&seen, &now)).await.map(|()| again)
 }
 
 /// A cluster that the status names was there before.

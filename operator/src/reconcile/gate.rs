@@ -138,7 +138,9 @@ fn percona(uid: &str, server: &str, facts: &Facts) -> Verdict {
     }
     let secret_name = names::user_secret(server);
     let Some(secret) = &facts.secret else {
-        return Verdict::waiting("WaitingForCredentials", format!("Secret {secret_name} does not exist"));
+        // Percona does not see that a Secret was deleted (observed.md, f).
+        let remedy = format!("any change of PerconaPGCluster {name}, such as an annotation, makes Percona write it");
+        return Verdict::waiting("WaitingForCredentials", format!("Secret {secret_name} does not exist; {remedy}"));
     };
     let missing: Vec<_> = CREDENTIAL_KEYS.into_iter().filter(|key| value(secret, key).is_none()).collect();
     if !missing.is_empty() {

@@ -1,13 +1,14 @@
 //! Reconciliation is a pipeline: dereference (client) → validate (pure) → judge and build (pure) → apply (client) →
 //! status (pure, then one write).
 //!
-//! `gate`, `validate`, `build` and `status` know no client. `dereference`, `apply`, `events` and `controller` do.
+//! `gate`, `validate`, `build`, `deadline` and `status` know no client. `dereference`, `apply`, `events` and `controller` do.
 
 pub mod apply;
 mod backup;
 pub mod build;
 pub mod controller;
 pub mod cron;
+pub mod deadline;
 pub mod dereference;
 pub mod digest;
 pub mod events;

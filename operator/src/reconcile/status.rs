@@ -29,6 +29,8 @@ pub struct Seen<'a> {
     pub workload: Option<&'a StatefulSet>,
     /// What went wrong, if something did.
     pub failure: Option<&'a Failure>,
+    /// What to look at, when the wait for the database takes longer than it should.
+    pub overdue: Option<String>,
 }
 
 /// An event about a server.
@@ -106,7 +108,7 @@ pub fn same(before: &DittoServerStatus, after: &DittoServerStatus) -> bool {
 pub fn notices(server: &DittoServer, after: &DittoServerStatus) -> Vec<Notice> {
     let before = server.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let find = |conditions: &[Condition], kind: &str| conditions.iter().find(|one| one.type_ == kind).cloned();
-    ["DatabaseReady", "Ready"]
+    ["DatabaseReady", "Ready", "Progressing"]
         .into_iter()
         .filter_map(|kind| {
             let (warning, reason) = event(&find(&after.conditions, kind)?)?;
@@ -127,6 +129,7 @@ fn event(condition: &Condition) -> Option<(bool, &'static str)> {
         ("Ready", _, "PostgreSQLFailed") => Some((true, "PostgreSQLFailed")),
         ("Ready", _, "StatefulSetRejected") => Some((true, "StatefulSetRejected")),
         ("Ready", _, "InvalidSpec") => Some((true, "InvalidSpec")),
+        ("Progressing", _, "ProgressDeadlineExceeded") => Some((true, "ProgressDeadlineExceeded")),
         _ => None,
     }
 }
@@ -182,9 +185,11 @@ fn ready(seen: &Seen<'_>, rollout: &Rollout) -> Word {
 fn progressing(seen: &Seen<'_>, rollout: &Rollout) -> Word {
     if let Some(failure) = seen.failure {
         (false, failure.reason, failure.message.clone())
+    } else if let Some(what) = &seen.overdue {
+        (false, "ProgressDeadlineExceeded", what.clone())
     } else if !seen.verdict.ready {
-        let what = if seen.workload.is_some() { "changes of the pods wait" } else { "the pods wait" };
-        (true, "WaitingForDatabase", format!("{what} for the database"))
+        let what = if seen.workload.is_some() { "the pods keep the credentials that they have" } else { "there are no pods" };
+        (true, "WaitingForDatabase", format!("{what} until the database is ready"))
     } else if rollout.done() {
         (false, "Settled", "nothing is left to do".to_owned())
     } else {

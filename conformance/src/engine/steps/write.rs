@@ -34,6 +34,10 @@ pub async fn create(write: &Write, context: &mut Context, deadline: &Deadline) -
         let draft = Draft::of(object, context, deadline).await?;
         let request = draft.create(&create_params(context));
         result = accepted(request, &draft.subject, &draft.feed, context, deadline).await?;
+        // Only what was made here: another namespace is not the scenario's to remove.
+        if let ("Namespace", Some(name)) = (draft.subject.kind.kind.as_str(), &draft.subject.name) {
+            context.more_namespaces.push(name.clone());
+        }
     }
     Ok(result)
 }
@@ -84,6 +88,12 @@ impl Draft {
             metadata.insert("namespace".to_owned(), json!(namespace));
         }
         secrets::register(&object);
+        if subject.kind.kind == "Namespace" {
+            let labels = &mut object["metadata"]["labels"];
+            for (key, value) in &context.marks {
+                labels[key] = json!(value);
+            }
+        }
         let url = access::collection(&resource, namespaced, &namespace);
         subject.namespace = Some(namespace).filter(|namespace| !namespace.is_empty());
         Ok(Self { subject, feed, object, url })

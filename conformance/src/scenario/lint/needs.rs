@@ -83,6 +83,9 @@ fn capabilities(action: &Action) -> Vec<Capability> {
                 AdmissionRequest::Create(object) | AdmissionRequest::Apply(object) if allowed => of_object(object),
                 _ => Vec::new(),
             };
+            if matches!(expect, AdmissionExpectation::Unanswered {}) {
+                needed.push(Capability::Webhook);
+            }
             // What the CRD's schema refuses is refused without a webhook; only a webhook can warn.
             if matches!(expect, AdmissionExpectation::Allowed { warnings: Some(warnings) } if !warnings.is_empty()) {
                 needed.push(Capability::Webhook);

@@ -95,6 +95,8 @@ pub enum AdmissionExpectation {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         fields: Vec<String>,
     },
+    /// It cannot ask a webhook, and so lets nothing through: `failurePolicy: Fail`.
+    Unanswered {},
     /// It accepts.
     Allowed {
         /// Texts, each of which a warning must contain, upper and lower case alike; an empty list means no warning at

@@ -78,6 +78,17 @@ pub fn statefulset(server: &DittoServer, options: &PodOptions, digest: Option<&s
     }
 }
 
+/// The digest in the template of `existing`, when its pods have their database from where those of `wanted` would have it.
+pub fn kept_digest(existing: &StatefulSet, server: &DittoServer) -> Option<String> {
+    let template = &existing.spec.as_ref()?.template;
+    let env = template.spec.as_ref()?.containers.iter().find(|one| one.name == names::CONTAINER)?.env.as_ref()?;
+    let url = env.iter().find(|one| one.name == "DATABASE_URL")?;
+    if Some(url) != database_url(server, &Source::of(server)).as_ref() {
+        return None;
+    }
+    template.metadata.as_ref()?.annotations.as_ref()?.get(names::DIGEST_ANNOTATION).cloned()
+}
+
 fn container(server: &DittoServer, source: &Source<'_>) -> Container {
     let port = server.spec.control_plane.port;
     let mut env = vec![text("DITTOFS_CONTROLPLANE_PORT", port.to_string())];
@@ -276,6 +287,15 @@ mod tests {
         let text = serde_json::to_string(&built(spec, Some("abc"))).unwrap();
         assert!(text.contains("secretKeyRef"));
         assert!(!text.contains("optional"));
+    }
+
+    #[rstest]
+    #[case::same("percona: {enabled: true}", Some("abc"))]
+    #[case::other("database: {postgresSecretRef: {name: db, key: url}}", None)]
+    #[case::none("", None)]
+    fn a_digest_is_kept_for_the_same_database_only(#[case] before: &str, #[case] kept: Option<&str>) {
+        let existing = built(before, Some("abc"));
+        assert_eq!(kept_digest(&existing, &server("percona: {enabled: true}")).as_deref(), kept);
     }
 
     #[test]

@@ -43,7 +43,7 @@ fn step(
     now: u8,
 ) -> DittoServerStatus {
     let verdict = judge(server, facts);
-    next(&Seen { server, facts, verdict: &verdict, workload, failure }, &at(now))
+    next(&Seen { server, facts, verdict: &verdict, workload, failure, overdue: None }, &at(now))
 }
 
 fn summary(status: &DittoServerStatus) -> String {
