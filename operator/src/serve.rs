@@ -163,6 +163,19 @@ mod tests {
         insta::assert_snapshot!(text);
     }
 
+    /// The page for those who run the operator names each metric.
+    #[test]
+    fn every_metric_is_documented() {
+        let page = include_str!("../../docs/operator.md");
+        let counted = Metrics::default();
+        counted.reconciled(true, Duration::ZERO);
+        counted.admitted(true);
+        let text = counted.text().unwrap();
+        let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE dittofs_operator_")?.split(' ').next());
+        let unnamed: Vec<_> = names.filter(|name| !page.contains(&format!("`{name}"))).collect();
+        assert_eq!(unnamed, Vec::<&str>::new());
+    }
+
     #[tokio::test]
     async fn a_port_in_use_is_named() {
         let taken = listen("--a", "127.0.0.1:0").await.unwrap();
