@@ -188,7 +188,8 @@ fn progressing(seen: &Seen<'_>, rollout: &Rollout) -> Word {
     } else if let Some(what) = &seen.overdue {
         (false, "ProgressDeadlineExceeded", what.clone())
     } else if !seen.verdict.ready {
-        let what = if seen.workload.is_some() { "the pods keep the credentials that they have" } else { "there are no pods" };
+        let what =
+            if seen.workload.is_some() { "the pods keep the credentials that they have" } else { "there are no pods" };
         (true, "WaitingForDatabase", format!("{what} until the database is ready"))
     } else if rollout.done() {
         (false, "Settled", "nothing is left to do".to_owned())

@@ -70,9 +70,10 @@ fn judge(expected: &AdmissionExpectation, answer: Answer) -> Result<Value, Failu
         (AdmissionExpectation::Unanswered {}, Err(status)) if status.message.contains("failed calling webhook") => {
             Ok(Value::Null)
         }
-        (AdmissionExpectation::Unanswered {}, Err(status)) => {
-            Err(Failure::new(format!("the write failed, and not because of a webhook: {} ({})", status.message, status.code)))
-        }
+        (AdmissionExpectation::Unanswered {}, Err(status)) => Err(Failure::new(format!(
+            "the write failed, and not because of a webhook: {} ({})",
+            status.message, status.code
+        ))),
         (AdmissionExpectation::Unanswered {}, Ok(_)) => {
             Err(Failure::new("the API server allowed it; expected that it cannot ask a webhook".to_owned()))
         }
