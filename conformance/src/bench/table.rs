@@ -62,6 +62,7 @@ mod tests {
                 percona: "2.8.2 (double)".to_owned(),
                 implementation: "dittofs-operator".to_owned(),
                 implementation_version: "0.1.0".to_owned(),
+                about: crate::environment::About::default(),
             },
             processors: 2,
             rounds: 3,

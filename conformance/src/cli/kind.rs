@@ -78,6 +78,22 @@ impl KindOptions {
         Ok(())
     }
 
+    /// The options that differ from the defaults and change what is judged.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        let mut say = |option: &str, value: Option<String>| {
+            arguments.extend(value.into_iter().flat_map(|value| [option.to_owned(), value]));
+        };
+        say("--percona", (self.percona == Percona::Double).then(|| "double".to_owned()));
+        say("--percona-chart", self.percona_chart.clone());
+        say("--node-image", self.node_image.clone());
+        say("--kind-config", self.kind_config.as_ref().map(|path| path.display().to_string()));
+        if self.offline {
+            arguments.push("--offline".to_owned());
+        }
+        arguments
+    }
+
     /// kind's configuration.
     pub fn configuration(&self) -> Result<PathBuf, CliError> {
         match &self.kind_config {

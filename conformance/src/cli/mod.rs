@@ -14,6 +14,7 @@ mod lint;
 mod list;
 mod log;
 mod options;
+mod report;
 mod run;
 mod schema;
 mod signals;
@@ -56,6 +57,8 @@ enum Verb {
     Env(env::Env),
     /// Remove what a killed run has left behind
     Clean(clean::Clean),
+    /// Write the report that an implementation's maintainers publish
+    Report(report::Report),
     /// Put reports side by side
     Compare(compare::Compare),
     /// Measure the embedded environment
@@ -91,6 +94,7 @@ async fn perform(verb: Verb) -> Result<Exit, CliError> {
         Verb::Schema(schema) => schema.perform(),
         Verb::Env(env) => env.perform().await,
         Verb::Clean(clean) => clean.perform().await,
+        Verb::Report(report) => report.perform(),
         Verb::Compare(compare) => compare.perform(),
         Verb::Bench(bench) => bench.perform().await,
         Verb::Help(help) => help.perform(),
@@ -125,6 +129,7 @@ mod tests {
     #[case(&["clean"])]
     #[case(&["bench"])]
     #[case(&["compare"])]
+    #[case(&["report"])]
     fn help_is_as_it_was(#[case] path: &[&str]) {
         let mut command = Cli::command().term_width(100);
         // Where a default hangs on the machine, the text does not.

@@ -64,6 +64,15 @@ impl Selection {
         Requirements::load(&self.directory()).map_err(problem)
     }
 
+    /// The requirements, where they must be.
+    pub fn known_requirements(&self) -> Result<Requirements, CliError> {
+        let missing = || {
+            let directory = self.directory();
+            CliError::new(Exit::Usage, format!("{} has no requirements.yaml", directory.display()))
+        };
+        self.requirements()?.ok_or_else(missing)
+    }
+
     /// What is wrong between the requirements, all scenarios and the known defects. Nothing, when only some are selected.
     pub fn catalogue_problems(&self, entries: &[Entry]) -> Result<Vec<Diagnostic>, CliError> {
         if !self.names.is_empty() || !self.filter.is_empty() {
@@ -227,6 +236,30 @@ impl EnvironmentOptions {
         parsed.map(|parsed| parsed.options).map_err(|error| CliError::new(Exit::Usage, error))
     }
 
+    /// The options that differ from the defaults, for the command that judges the same thing in the same place again.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        let mut say = |option: &str, value: Option<String>| {
+            arguments.extend(value.into_iter().flat_map(|value| [option.to_owned(), value]));
+        };
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let environment = match self.env {
+            Kind::Embedded => None,
+            Kind::Kind => Some("kind"),
+            Kind::Existing => Some("existing"),
+        };
+        say("--env", environment.map(str::to_owned));
+        say("--kubeconfig", path(&self.kubeconfig));
+        say("--implementation", path(&self.implementation));
+        say("--percona-crds", path(&self.percona_crds));
+        say("--s3", (self.s3 == S3::Minio).then(|| "minio".to_owned()));
+        say("--kubernetes", self.tools.kubernetes.clone());
+        if self.env == Kind::Kind {
+            arguments.extend(self.kind.arguments());
+        }
+        arguments
+    }
+
     /// What a supervisor is to bring up.
     pub fn plan(&self) -> Result<Plan, CliError> {
         match self.env {
@@ -299,6 +332,11 @@ pub fn root() -> PathBuf {
     let here = std::env::current_dir().unwrap_or_default();
     let found = here.ancestors().find(|directory| directory.join("implementations/bundled.yaml").is_file());
     found.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".."), Path::to_owned)
+}
+
+/// Where the reports of runs go unless somebody says otherwise.
+pub fn report_directory() -> PathBuf {
+    shown(&root().join("target/conformance"))
 }
 
 /// `path` as it is shortest from here.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Args;
 
 use super::CliError;
-use super::options::{EnvironmentOptions, Selection, root, shown};
+use super::options::{EnvironmentOptions, Selection, report_directory};
 use super::signals;
 use crate::engine::schedule::{Order, Pace, Progress, plan, run};
 use crate::engine::{Job, Settings};
@@ -84,8 +84,7 @@ impl Run {
             (None, true) => Some(AllowedSkips::default()),
             (None, false) => None,
         };
-        let directory = self.options.report_dir.clone();
-        let files = Files::new(&directory.unwrap_or_else(|| shown(&root().join("target/conformance"))))?;
+        let files = Files::new(&self.options.report_dir.clone().unwrap_or_else(report_directory))?;
         let seed = self.options.shuffle.then(|| self.options.seed.unwrap_or_else(rand::random));
         let jobs = plan(&scenarios, &Order { repeat: self.options.repeat, shuffle: seed });
         let interrupted = signals::watch()?;
@@ -101,7 +100,8 @@ impl Run {
             keep_failed: self.options.keep_failed,
             interrupted: interrupted.clone(),
         };
-        let run = RunReport::new(settings.run.clone(), environment.description().clone(), jobs.len(), seed);
+        let mut run = RunReport::new(settings.run.clone(), &*environment, self.environment.arguments(), jobs.len());
+        run.seed = seed;
         let judged = self.judge(environment.clone(), jobs, run, &files, &settings).await;
         if let (Ok(run), true) = (&judged, self.options.keep_failed)
             && run.counts.failed + run.counts.error > 0

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::settings::Settings;
 use super::shared::Parts;
-use crate::environment::{Capabilities, Capability};
+use crate::environment::{Capabilities, Capability, Declared};
 use crate::implementation::Implementation;
 
 /// What the doubles do not do, whatever tools there are.
@@ -19,20 +19,16 @@ const NEVER: [(Capability, &str); 3] = [
 pub fn foreseen(settings: &Settings) -> Capabilities {
     let mut absent: BTreeMap<Capability, String> = NEVER.map(|(capability, why)| (capability, why.to_owned())).into();
     let Ok(implementation) = Implementation::load(&settings.implementation) else {
-        return Capabilities { absent, declined: BTreeMap::new() };
+        return Capabilities { absent, declared: Declared::default() };
     };
     if implementation.webhook.is_none() {
         absent.insert(Capability::Webhook, without_webhook(&implementation));
     }
-    Capabilities { absent, declined: declined(&implementation) }
+    Capabilities { absent, declared: implementation.declared() }
 }
 
 fn without_webhook(implementation: &Implementation) -> String {
     format!("{} has no webhook, says its file", implementation.name)
-}
-
-fn declined(implementation: &Implementation) -> BTreeMap<String, String> {
-    implementation.unsupported.iter().map(|entry| (entry.requirement.clone(), entry.reason.clone())).collect()
 }
 
 /// The capabilities of an environment made of `parts` for `implementation`.
@@ -53,5 +49,5 @@ pub(super) fn capabilities(parts: &Parts, implementation: &Implementation, webho
     if !webhook {
         absent.insert(Capability::Webhook, without_webhook(implementation));
     }
-    Capabilities { absent, declined: declined(implementation) }
+    Capabilities { absent, declared: implementation.declared() }
 }

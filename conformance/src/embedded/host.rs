@@ -76,6 +76,7 @@ impl supervisor::Host for Host {
             percona: "double of 2.8.2".to_owned(),
             implementation: implementation.name.clone(),
             implementation_version: implementation.version.clone(),
+            about: implementation.about(),
         }
     }
 

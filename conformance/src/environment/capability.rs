@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Declared;
+
 /// Something that a scenario may need and that not every environment has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -40,10 +42,9 @@ pub enum Capability {
 pub struct Capabilities {
     /// Absent capabilities and why they are: a sentence that a person can act on.
     pub absent: BTreeMap<Capability, String>,
-    /// Requirements that the implementation under test declares not to meet, and why. A name that ends in `/*` means all
-    /// below.
+    /// Where the implementation under test declares to differ.
     #[serde(default)]
-    pub declined: BTreeMap<String, String>,
+    pub declared: Declared,
 }
 
 impl Capabilities {
@@ -54,29 +55,6 @@ impl Capabilities {
 
     /// Why a scenario that covers `requirements` cannot be asked of this implementation; `None` when it can.
     pub fn declines<'a>(&self, requirements: impl IntoIterator<Item = &'a String>) -> Option<&str> {
-        let declined = |requirement: &String| {
-            self.declined.iter().find(|(pattern, _)| match pattern.strip_suffix('*') {
-                Some(prefix) => requirement.starts_with(prefix),
-                None => requirement == *pattern,
-            })
-        };
-        requirements.into_iter().find_map(declined).map(|(_, reason)| reason.as_str())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[rstest::rstest]
-    #[case("backup/retention", Some("no backups"))]
-    #[case("gate/secret-absent", Some("no gate"))]
-    #[case("gate/secret-absent-too", None)]
-    #[case("backups", None)]
-    fn declined_requirements_are_matched_whole_or_by_their_area(#[case] covers: &str, #[case] reason: Option<&str>) {
-        let declined = [("backup/*", "no backups"), ("gate/secret-absent", "no gate")];
-        let declined = declined.map(|(name, reason)| (name.to_owned(), reason.to_owned())).into();
-        let capabilities = Capabilities { declined, ..Capabilities::default() };
-        assert_eq!(capabilities.declines([&covers.to_owned()]), reason);
+        requirements.into_iter().find_map(|requirement| self.declared.unsupported(requirement))
     }
 }

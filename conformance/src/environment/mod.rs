@@ -4,10 +4,12 @@
 //! through nothing else, so that one scenario file runs on all of them.
 
 mod capability;
+mod declared;
 mod fault;
 mod site;
 
 pub use capability::{Capabilities, Capability};
+pub use declared::{About, Declared};
 pub use fault::{Fault, FaultId};
 pub use site::{
     Container, Database, DatabaseRequest, Description, Environment, EnvironmentError, Isolation, LeaseRequest,

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Capabilities, Capability, Fault, FaultId};
+use super::{About, Capabilities, Capability, Fault, FaultId};
 
 /// How much of an environment a scenario has for itself. Ordered: a later one includes the earlier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -38,6 +38,9 @@ pub struct Description {
     pub implementation: String,
     /// Its version.
     pub implementation_version: String,
+    /// Who makes it.
+    #[serde(default)]
+    pub about: About,
 }
 
 /// A request for a [`Site`].

@@ -12,8 +12,8 @@ use kube::{Client, Config};
 use serde_json::{Value, json};
 
 use crate::environment::{
-    Capabilities, Capability, Container, Database, DatabaseRequest, Description, Environment, EnvironmentError, Fault,
-    FaultId, LeaseRequest, OperatorState, Site, Stream,
+    About, Capabilities, Capability, Container, Database, DatabaseRequest, Description, Environment, EnvironmentError,
+    Fault, FaultId, LeaseRequest, OperatorState, Site, Stream,
 };
 
 /// See the module.
@@ -46,6 +46,7 @@ impl Existing {
                 percona: "whatever is there".to_owned(),
                 implementation: "whatever is there".to_owned(),
                 implementation_version: "unknown".to_owned(),
+                about: About::default(),
             },
             capabilities: capabilities(),
             site: Arc::new(Cluster { config, bindings: json!({}) }),

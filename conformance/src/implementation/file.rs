@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use super::template::Template;
+use crate::environment::{About, Declared};
 
 /// How somebody's operator is built, installed and started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +21,21 @@ pub struct Implementation {
     pub name: String,
     /// Its version, for reports.
     pub version: String,
+    /// The company, group or person that maintains it, for reports.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub organization: String,
+    /// The project or repository, for reports; the name without this.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub project: String,
+    /// Where more about it can be read, for reports.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub url: String,
+    /// How its maintainers are reached, for reports: names on GitHub (`@name`), addresses or a page.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contact: Vec<String>,
+    /// In which of its modes this file runs it, for reports; `default` without this.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mode: String,
     /// Where its commands run, and what relative paths are relative to. Itself relative to this file.
     #[serde(default = "here")]
     pub directory: PathBuf,
@@ -178,6 +194,23 @@ impl Implementation {
         implementation.directory =
             std::fs::canonicalize(&directory).map_err(|source| LoadError::Read { path: directory, source })?;
         Ok(implementation)
+    }
+
+    /// Who makes it.
+    pub fn about(&self) -> About {
+        About {
+            organization: self.organization.clone(),
+            project: self.project.clone(),
+            url: self.url.clone(),
+            contact: self.contact.clone(),
+            mode: self.mode.clone(),
+        }
+    }
+
+    /// Where it declares to differ.
+    pub fn declared(&self) -> Declared {
+        let unsupported = self.unsupported.iter();
+        Declared { unsupported: unsupported.map(|entry| (entry.requirement.clone(), entry.reason.clone())).collect() }
     }
 
     /// Reads the text of a file that messages call `name`.

@@ -11,11 +11,7 @@ use crate::supervisor::DatabasePrograms;
 /// declines nothing: starting will say what is wrong with it.
 pub fn foreseen(settings: &Settings) -> Capabilities {
     let Ok(implementation) = Implementation::load(&settings.implementation) else { return Capabilities::default() };
-    Capabilities { absent: BTreeMap::new(), declined: declined(&implementation) }
-}
-
-fn declined(implementation: &Implementation) -> BTreeMap<String, String> {
-    implementation.unsupported.iter().map(|entry| (entry.requirement.clone(), entry.reason.clone())).collect()
+    Capabilities { absent: BTreeMap::new(), declared: implementation.declared() }
 }
 
 /// The capabilities of an environment made of `parts` for `implementation`.
@@ -45,5 +41,5 @@ pub(super) fn capabilities(
     // Which network a node image brings cannot be seen from its name.
     let reason = "whether the network of these nodes enforces policies is not known";
     absent.insert(Capability::NetworkPolicy, reason.to_owned());
-    Capabilities { absent, declined: declined(implementation) }
+    Capabilities { absent, declared: implementation.declared() }
 }

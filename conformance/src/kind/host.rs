@@ -214,6 +214,7 @@ impl supervisor::Host for Host {
             percona: percona_name(&self.settings),
             implementation: implementation.name.clone(),
             implementation_version: implementation.version.clone(),
+            about: implementation.about(),
         }
     }
 

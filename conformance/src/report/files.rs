@@ -56,7 +56,8 @@ impl Files {
         self.replace(&path, &xml)
     }
 
-    fn replace(&self, path: &Path, content: &str) -> Result<(), ReportError> {
+    /// Replaces `path`, in the directory, as a whole.
+    pub fn replace(&self, path: &Path, content: &str) -> Result<(), ReportError> {
         let write = || {
             let mut file = tempfile::Builder::new()
                 .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))

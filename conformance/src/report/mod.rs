@@ -3,6 +3,7 @@
 //! Judging layer. Rendering is pure; only `files` writes.
 
 mod comparison;
+pub mod conformance;
 mod console;
 mod files;
 mod junit;
@@ -11,10 +12,10 @@ mod skips;
 mod summary;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::engine::Outcome;
-use crate::environment::Description;
+use crate::environment::{Declared, Description, Environment};
 
 pub use comparison::comparison;
 pub use console::Console;
@@ -24,7 +25,7 @@ pub use skips::{AllowedSkips, SkipError};
 pub use summary::{Counts, exit};
 
 /// How far a run has come, as the files say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum State {
     /// More results may come; a file that stays so is what a killed run has left.
@@ -43,8 +44,14 @@ pub struct RunReport {
     pub run: String,
     /// How far it has come.
     pub state: State,
+    /// Version of the suite.
+    pub suite_version: &'static str,
     /// What it ran on.
     pub environment: Description,
+    /// Where the implementation declares to differ.
+    pub declared: Declared,
+    /// The options of `conformance run` that choose the environment and the implementation.
+    pub arguments: Vec<String>,
     /// The seed of `--shuffle`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -62,13 +69,21 @@ pub struct RunReport {
 
 impl RunReport {
     /// A run that begins.
-    pub fn new(run: String, environment: Description, planned: usize, seed: Option<u64>) -> Self {
+    pub fn new(run: String, environment: &dyn Environment, arguments: Vec<String>, planned: usize) -> Self {
+        let (description, declared) = (environment.description().clone(), environment.capabilities().declared.clone());
+        Self::of(run, description, declared, arguments, planned)
+    }
+
+    fn of(run: String, environment: Description, declared: Declared, arguments: Vec<String>, planned: usize) -> Self {
         let now = Timestamp::now();
         Self {
             run,
             state: State::Running,
+            suite_version: env!("CARGO_PKG_VERSION"),
             environment,
-            seed,
+            declared,
+            arguments,
+            seed: None,
             started: now,
             updated: now,
             planned,
@@ -93,6 +108,7 @@ mod tests_support {
     use super::*;
     use crate::engine::evidence::{FailureReport, Place};
     use crate::engine::{Job, Verdict};
+    use crate::environment::About;
 
     /// An outcome with what belongs to its verdict, the same at every call.
     pub fn outcome(name: &str, verdict: Verdict) -> Outcome {
@@ -133,8 +149,9 @@ mod tests_support {
             percona: "2.8.2 (double)".to_owned(),
             implementation: "bundled".to_owned(),
             implementation_version: "0.1.0".to_owned(),
+            about: About::default(),
         };
-        let mut run = RunReport::new("r1".to_owned(), description, 5, None);
+        let mut run = RunReport::of("r1".to_owned(), description, Declared::default(), Vec::new(), 5);
         for outcome in outcomes {
             run.add(outcome);
         }

@@ -102,7 +102,7 @@ impl Requirements {
         Self::parse(&Source::new(name, text)).map(Some)
     }
 
-    fn parse(source: &Source) -> Result<Self, Diagnostic> {
+    pub(crate) fn parse(source: &Source) -> Result<Self, Diagnostic> {
         let document: Document = parse::read(source)?;
         Ok(Self { all: document.requirements, source: source.clone(), node: parse::read(source)? })
     }
@@ -163,6 +163,12 @@ impl Requirements {
             .collect()
     }
 
+    /// The scenarios among `entries` that cover the requirement `id`.
+    pub fn covering<'a>(&self, id: &str, entries: &'a [Entry]) -> Vec<&'a str> {
+        let covers = |entry: &&Entry| entry.scenario.as_ref().is_ok_and(|scenario| scenario.covers.contains(id));
+        entries.iter().filter(covers).map(|entry| entry.name.as_str()).collect()
+    }
+
     /// The page of the documentation: a Markdown table for each area.
     pub fn page(&self, entries: &[Entry]) -> String {
         let mut text = HEAD.to_owned();
@@ -177,13 +183,7 @@ impl Requirements {
                     "\n## {area}\n\n| requirement | level | from | statement | scenarios |\n|---|---|---|---|---|\n"
                 );
             }
-            let covering: Vec<&str> = entries
-                .iter()
-                .filter(|entry| {
-                    entry.scenario.as_ref().is_ok_and(|scenario| scenario.covers.iter().any(|each| each == id))
-                })
-                .map(|entry| entry.name.as_str())
-                .collect();
+            let covering = self.covering(id, entries);
             let (level, origin) = (word(&requirement.level), word(&requirement.source));
             let statement = requirement.statement.trim();
             let _ = writeln!(text, "| {id} | {level} | {origin} | {statement} | {} |", covering.join(", "));

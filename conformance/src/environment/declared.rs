@@ -1,0 +1,64 @@
+//! What the implementation under test says about itself, and where it declares to differ.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Who makes the implementation under test. Everything may be left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct About {
+    /// The company, group or person that maintains it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub organization: String,
+    /// The project or repository.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub project: String,
+    /// Where more about it can be read.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub url: String,
+    /// How its maintainers are reached.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub contact: Vec<String>,
+    /// In which of its modes it runs.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub mode: String,
+}
+
+/// Where the implementation under test declares to differ. A requirement that it touches is never reported as passed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Declared {
+    /// Requirements that it does not claim to meet, and why. A name that ends in `/*` means all below.
+    pub unsupported: BTreeMap<String, String>,
+}
+
+impl Declared {
+    /// Why it does not claim to meet `requirement`; `None` when it does.
+    pub fn unsupported(&self, requirement: &str) -> Option<&str> {
+        let meant = |pattern: &str| match pattern.strip_suffix('*') {
+            Some(prefix) => requirement.starts_with(prefix),
+            None => requirement == pattern,
+        };
+        self.unsupported.iter().find(|(pattern, _)| meant(pattern)).map(|(_, reason)| reason.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[rstest::rstest]
+    #[case("backup/retention", Some("no backups"))]
+    #[case("gate/secret-absent", Some("no gate"))]
+    #[case("gate/secret-absent-too", None)]
+    #[case("backups", None)]
+    fn unsupported_requirements_are_named_whole_or_by_their_area(
+        #[case] requirement: &str,
+        #[case] reason: Option<&str>,
+    ) {
+        let unsupported = [("backup/*", "no backups"), ("gate/secret-absent", "no gate")];
+        let unsupported = unsupported.map(|(name, reason)| (name.to_owned(), reason.to_owned())).into();
+        assert_eq!(Declared { unsupported }.unsupported(requirement), reason);
+    }
+}

@@ -1,0 +1,216 @@
+//! From runs to the verdict on each requirement.
+
+use jiff::Timestamp;
+
+use super::document::{
+    ConformanceReport, Implementation, RequirementReport, RequirementVerdict, RunSummary, ScenarioReport,
+};
+use super::profile::{overall, profiles};
+use crate::engine::Verdict;
+use crate::report::State;
+use crate::report::saved::{SavedOutcome, SavedReport};
+use crate::scenario::{Entry, Requirement, Requirements};
+
+/// What there is to judge: the requirements, and the scenarios that cover them.
+#[derive(Clone, Copy, Debug)]
+pub struct Catalogue<'a> {
+    /// The requirements.
+    pub requirements: &'a Requirements,
+    /// All scenarios.
+    pub scenarios: &'a [Entry],
+}
+
+/// Runs that make no report.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JudgeError {
+    /// There is none.
+    #[error("there is no run to report about")]
+    NoRun,
+    /// They judge different things.
+    #[error(
+        "the reports are about different implementations: {0} and {1}; `conformance compare` puts those side by side"
+    )]
+    Different(String, String),
+}
+
+/// The report about `runs`, which must be of one version of one implementation.
+///
+/// Of a scenario that several runs have tried, a failure counts most, then a pass: what one environment cannot do, another
+/// may have shown.
+///
+/// # Errors
+/// There is no run, or they are of different implementations.
+pub fn judge(runs: &[SavedReport], catalogue: Catalogue<'_>) -> Result<ConformanceReport, JudgeError> {
+    let first = runs.first().ok_or(JudgeError::NoRun)?;
+    let named =
+        |run: &SavedReport| format!("{} {}", run.environment.implementation, run.environment.implementation_version);
+    if let Some(other) = runs.iter().find(|run| named(run) != named(first)) {
+        return Err(JudgeError::Different(named(first), named(other)));
+    }
+    let all = &catalogue.requirements.all;
+    let requirements: Vec<_> = all.iter().map(|requirement| verdict(requirement, runs, catalogue)).collect();
+    let profiles = profiles(&requirements);
+    let (result, summary) = overall(&profiles);
+    let about = &first.environment.about;
+    let or = |text: &str, otherwise: &str| if text.is_empty() { otherwise.to_owned() } else { text.to_owned() };
+    let mut versions: Vec<&str> = runs.iter().filter_map(|run| run.suite_version.as_deref()).collect();
+    versions.sort_unstable();
+    versions.dedup();
+    Ok(ConformanceReport {
+        api_version: "conformance.dittofs.com/v1alpha1",
+        kind: "ConformanceReport",
+        date: runs.iter().map(|run| run.updated).max().unwrap_or(Timestamp::UNIX_EPOCH),
+        suite_version: or(&versions.join(", "), "unknown"),
+        mode: or(&about.mode, "default"),
+        implementation: Implementation {
+            organization: about.organization.clone(),
+            project: or(&about.project, &first.environment.implementation),
+            url: about.url.clone(),
+            version: first.environment.implementation_version.clone(),
+            contact: about.contact.clone(),
+        },
+        result,
+        summary,
+        partial: partial(runs, catalogue, &requirements),
+        runs: runs.iter().map(summary_of).collect(),
+        profiles,
+        requirements,
+    })
+}
+
+fn summary_of(run: &SavedReport) -> RunSummary {
+    RunSummary {
+        run: run.run.clone(),
+        environment: run.environment.environment.clone(),
+        kubernetes: run.environment.kubernetes.clone(),
+        percona: run.environment.percona.clone(),
+        started: run.started,
+        ended: run.updated,
+        state: run.state,
+    }
+}
+
+/// Why these are not all results that there are.
+fn partial(runs: &[SavedReport], catalogue: Catalogue<'_>, requirements: &[RequirementReport]) -> Vec<String> {
+    let mut reasons = Vec::new();
+    for run in runs {
+        let judged = run.outcomes.iter().filter(|outcome| outcome.verdict != Verdict::Interrupted).count();
+        let (name, planned) = (&run.run, run.planned);
+        match run.state {
+            State::Complete if judged < planned => {
+                reasons.push(format!("run {name} ended after {judged} of its {planned} scenarios"));
+            }
+            State::Complete => {}
+            State::Interrupted => {
+                reasons.push(format!("run {name} was interrupted after {judged} of its {planned} scenarios"));
+            }
+            State::Running => reasons.push(format!(
+                "run {name} has not ended, or was killed: {judged} of its {planned} scenarios have a verdict"
+            )),
+        }
+        let unknown: Vec<&str> = run
+            .outcomes
+            .iter()
+            .map(|outcome| outcome.scenario.as_str())
+            .filter(|name| !catalogue.scenarios.iter().any(|entry| entry.name == *name))
+            .collect();
+        if !unknown.is_empty() {
+            reasons.push(format!("run {name} tried scenarios that are not known here: {}", unknown.join(", ")));
+        }
+    }
+    let count = |verdict| requirements.iter().filter(|requirement| requirement.verdict == verdict).count();
+    for (verdict, what) in [
+        (RequirementVerdict::Skipped, "were skipped: no environment could show them"),
+        (RequirementVerdict::NotTried, "were not tried"),
+        (RequirementVerdict::NotJudged, "came to no verdict"),
+    ] {
+        let count = count(verdict);
+        if count > 0 {
+            reasons.push(format!("{count} of {} requirements {what}", requirements.len()));
+        }
+    }
+    reasons
+}
+
+fn verdict(requirement: &Requirement, runs: &[SavedReport], catalogue: Catalogue<'_>) -> RequirementReport {
+    let names = catalogue.requirements.covering(&requirement.id, catalogue.scenarios);
+    let scenarios: Vec<(ScenarioReport, usize)> = names.iter().map(|name| scenario(name, runs)).collect();
+    let decisive =
+        scenarios.iter().map(|(scenario, run)| (scenario, *run)).max_by_key(|(scenario, _)| scenario.verdict);
+    let declined = runs.iter().find_map(|run| run.declared.unsupported(&requirement.id));
+    let (verdict, reason) = match (declined, decisive) {
+        (Some(why), _) => (RequirementVerdict::NotSupported, Some(why.to_owned())),
+        (None, Some((scenario, _))) => (scenario.verdict, scenario.reason.clone()),
+        (None, None) => (RequirementVerdict::NotTried, Some("no scenario covers it".to_owned())),
+    };
+    let reproduce = decisive.filter(|_| declined.is_none()).map(|(_, run)| command(&names, &runs[run]));
+    RequirementReport {
+        id: requirement.id.clone(),
+        level: requirement.level,
+        source: requirement.source,
+        statement: requirement.statement.trim().to_owned(),
+        verdict,
+        reason,
+        scenarios: scenarios.into_iter().map(|(scenario, _)| scenario).collect(),
+        reproduce,
+    }
+}
+
+/// How a scenario ended, and which run says so.
+fn scenario(name: &str, runs: &[SavedReport]) -> (ScenarioReport, usize) {
+    let ended = runs.iter().enumerate().filter_map(|(index, run)| Some((index, run.of(name)?)));
+    // A failure in one environment is a failure. Else a pass in one of them is a pass.
+    let weight = |outcome: &SavedOutcome| match outcome.verdict {
+        Verdict::Failed => 4,
+        Verdict::Passed => 3,
+        Verdict::Error => 2,
+        Verdict::Interrupted => 1,
+        Verdict::Skipped => 0,
+    };
+    // Of equals, the first run decides.
+    let decisive = ended.rev().max_by_key(|(_, outcome)| weight(outcome));
+    let Some((index, outcome)) = decisive else {
+        let verdict = RequirementVerdict::NotTried;
+        let report = ScenarioReport { name: name.to_owned(), verdict, run: None, reason: None, at: None };
+        return (report, 0);
+    };
+    let verdict = match outcome.verdict {
+        Verdict::Passed => RequirementVerdict::Passed,
+        Verdict::Skipped => RequirementVerdict::Skipped,
+        Verdict::Interrupted | Verdict::Error => RequirementVerdict::NotJudged,
+        Verdict::Failed => RequirementVerdict::Failed,
+    };
+    let said = outcome.reason.as_deref().and_then(|reason| reason.lines().next()).map(str::to_owned);
+    let reason = match outcome.verdict {
+        Verdict::Passed => None,
+        Verdict::Interrupted => Some(said.unwrap_or_else(|| "the run was interrupted".to_owned())),
+        Verdict::Error => Some(format!("the environment failed: {}", said.unwrap_or_default())),
+        Verdict::Skipped | Verdict::Failed => said,
+    };
+    let place = outcome.failures.first().map(|failure| &failure.place);
+    let report = ScenarioReport {
+        name: name.to_owned(),
+        verdict,
+        run: Some(runs[index].run.clone()),
+        reason,
+        at: place.map(ToString::to_string),
+    };
+    (report, index)
+}
+
+/// The command that judges the scenarios `names` as `run` did.
+fn command(names: &[&str], run: &SavedReport) -> String {
+    let filters = names.iter().flat_map(|name| ["--filter", name]);
+    let words = ["conformance", "run"].into_iter().chain(filters).chain(run.arguments.iter().map(String::as_str));
+    words.map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}

@@ -1,0 +1,197 @@
+//! What the reports look like, and what comes of which runs.
+
+use super::*;
+use crate::engine::Verdict;
+use crate::environment::{About, Declared};
+use crate::report::State;
+use crate::report::saved::SavedReport;
+use crate::report::tests_support::{outcome, run};
+use crate::scenario::diagnostic::Source;
+use crate::scenario::{Entry, Requirements, Scenario};
+
+const REQUIREMENTS: &str = "\
+apiVersion: conformance.dittofs.com/v1alpha1
+kind: Requirements
+requirements:
+  - {id: gate/secret, level: core, source: percona, statement: No pod is made without the Secret.}
+  - {id: gate/state, level: core, source: percona, statement: No pod is made before `state` is <ready> | true.}
+  - {id: gate/limits, level: core, source: kubernetes, statement: Limits are kept.}
+  - {id: gate/rest, level: provisional, source: design, statement: The rest is right.}
+  - {id: backup/restore, level: extended, source: percona, statement: It can be restored.}
+  - {id: backup/stanza, level: extended, source: percona, statement: There is a stanza.}
+  - {id: backup/none, level: core, source: design, statement: There is no scenario of this.}
+";
+
+struct Known {
+    requirements: Requirements,
+    scenarios: Vec<Entry>,
+}
+
+impl Known {
+    fn new() -> Self {
+        let covers = [
+            ("gate/a", "gate/secret"),
+            ("gate/b", "gate/state"),
+            ("gate/c", "gate/limits"),
+            ("gate/d", "gate/rest, gate/secret"),
+            ("backup/e", "backup/restore"),
+            ("backup/f", "backup/stanza"),
+        ];
+        let scenarios = covers.map(|(name, covers)| {
+            let text = format!(
+                "{{apiVersion: conformance.dittofs.com/v1alpha1, kind: Scenario, claim: c, covers: [{covers}], steps: []}}"
+            );
+            let scenario: Scenario = serde_yaml::from_str(&text).unwrap();
+            Entry { name: name.to_owned(), path: format!("scenarios/{name}.yaml").into(), scenario: Ok(scenario) }
+        });
+        let requirements = Requirements::parse(&Source::new("requirements.yaml", REQUIREMENTS)).unwrap();
+        Self { requirements, scenarios: scenarios.into() }
+    }
+
+    fn judge(&self, runs: &[SavedReport]) -> ConformanceReport {
+        let catalogue = Catalogue { requirements: &self.requirements, scenarios: &self.scenarios };
+        judge(runs, catalogue).unwrap()
+    }
+}
+
+fn saved<const N: usize>(outcomes: [(&str, Verdict); N]) -> SavedReport {
+    let mut report = run(outcomes.map(|(name, verdict)| outcome(name, verdict)));
+    report.state = State::Complete;
+    report.planned = N;
+    serde_json::from_value(serde_json::to_value(report).unwrap()).unwrap()
+}
+
+fn verdicts(report: &ConformanceReport) -> Vec<(&str, &str)> {
+    report.requirements.iter().map(|requirement| (requirement.id.as_str(), requirement.verdict.words())).collect()
+}
+
+/// Something of everything.
+fn mixed() -> Vec<SavedReport> {
+    let mut embedded = saved([
+        ("gate/a", Verdict::Passed),
+        ("gate/b", Verdict::Failed),
+        ("gate/c", Verdict::Skipped),
+        ("gate/d", Verdict::Passed),
+        ("backup/e", Verdict::Skipped),
+        ("gate/gone", Verdict::Passed),
+    ]);
+    embedded.environment.about = About {
+        organization: "somebody".to_owned(),
+        project: "somebodys-operator".to_owned(),
+        url: "https://example.com/operator".to_owned(),
+        contact: vec!["@somebody".to_owned()],
+        mode: String::new(),
+    };
+    embedded.arguments = ["--implementation", "my operator.yaml"].map(str::to_owned).into();
+    let unsupported = [("backup/rest*".to_owned(), "it cannot restore".to_owned())];
+    embedded.declared = Declared { unsupported: unsupported.into() };
+    let mut kind = saved([("gate/b", Verdict::Passed), ("gate/c", Verdict::Passed), ("backup/f", Verdict::Error)]);
+    "r2".clone_into(&mut kind.run);
+    "kind".clone_into(&mut kind.environment.environment);
+    kind.arguments = ["--env", "kind"].map(str::to_owned).into();
+    kind.planned = 7;
+    vec![embedded, kind]
+}
+
+#[test]
+fn the_report_is_written_as_yaml_markdown_and_html() {
+    let report = Known::new().judge(&mixed());
+    insta::assert_snapshot!("yaml", yaml(&report).unwrap());
+    insta::assert_snapshot!("markdown", markdown(&report).unwrap());
+    insta::assert_snapshot!("html", html(&report).unwrap());
+}
+
+#[test]
+fn the_page_needs_nothing_else_and_lets_no_text_become_markup() {
+    let mut runs = mixed();
+    "<script>alert(1)</script>".clone_into(&mut runs[0].environment.about.project);
+    "javascript:alert(1)".clone_into(&mut runs[0].environment.about.url);
+    let page = html(&Known::new().judge(&runs)).unwrap();
+    assert!(!page.contains("<script") && !page.contains("src=") && !page.contains("<link"), "{page}");
+    assert!(!page.contains("href=\"javascript:"), "{page}");
+}
+
+#[test]
+fn all_that_passed_is_a_success() {
+    let mut known = Known::new();
+    known.requirements.all.retain(|requirement| requirement.id.starts_with("gate/"));
+    let all = ["gate/a", "gate/b", "gate/c", "gate/d", "backup/e", "backup/f"].map(|name| (name, Verdict::Passed));
+    let report = known.judge(&[saved(all)]);
+    assert_eq!((report.result, report.partial), (ResultWord::Success, vec![]));
+    assert_eq!(
+        report.summary,
+        "Core requirements succeeded: 3 of 3 passed. Provisional requirements succeeded: 1 of 1 passed."
+    );
+}
+
+#[test]
+fn what_was_not_seen_is_no_pass() {
+    let report = Known::new().judge(&[saved([("gate/a", Verdict::Passed), ("gate/c", Verdict::Interrupted)])]);
+    assert_eq!(
+        verdicts(&report),
+        [
+            // One of the two scenarios that cover it.
+            ("gate/secret", "not tried"),
+            ("gate/state", "not tried"),
+            ("gate/limits", "not judged"),
+            ("gate/rest", "not tried"),
+            ("backup/restore", "not tried"),
+            ("backup/stanza", "not tried"),
+            ("backup/none", "not tried"),
+        ]
+    );
+    assert_eq!(report.result, ResultWord::Partial);
+}
+
+#[test]
+fn a_failure_in_any_environment_or_repetition_is_a_failure() {
+    let known = Known::new();
+    let passed = saved([("gate/b", Verdict::Passed)]);
+    let failed = saved([("gate/b", Verdict::Failed)]);
+    let flaky = saved([("gate/b", Verdict::Failed), ("gate/b", Verdict::Passed)]);
+    for runs in [vec![passed.clone(), failed.clone()], vec![failed, passed], vec![flaky]] {
+        let report = known.judge(&runs);
+        assert_eq!(verdicts(&report)[1], ("gate/state", "failed"));
+        assert_eq!(report.result, ResultWord::Failure);
+    }
+}
+
+#[test]
+fn a_run_that_was_cut_short_says_so() {
+    let known = Known::new();
+    let mut run = saved([("gate/a", Verdict::Passed), ("gate/b", Verdict::Interrupted)]);
+    run.planned = 9;
+    run.state = State::Interrupted;
+    assert_eq!(known.judge(&[run.clone()]).partial[0], "run r1 was interrupted after 1 of its 9 scenarios");
+    run.state = State::Running;
+    let killed = "run r1 has not ended, or was killed: 1 of its 9 scenarios have a verdict";
+    assert_eq!(known.judge(&[run]).partial[0], killed);
+}
+
+#[test]
+fn provisional_requirements_bind_nobody() {
+    let mut known = Known::new();
+    known.requirements.all.retain(|requirement| requirement.id != "backup/none");
+    let all = ["gate/a", "gate/b", "gate/c", "backup/e", "backup/f"].map(|name| (name, Verdict::Passed));
+    let mut run = saved(all);
+    run.outcomes.extend(saved([("gate/d", Verdict::Failed)]).outcomes);
+    known.requirements.all.retain(|requirement| requirement.id != "gate/secret");
+    let report = known.judge(&[run]);
+    assert_eq!(report.result, ResultWord::Success);
+    assert!(
+        report.summary.ends_with("Provisional requirements failed: 0 of 1 passed, 1 failed."),
+        "{}",
+        report.summary
+    );
+}
+
+#[test]
+fn runs_of_different_implementations_make_no_report() {
+    let known = Known::new();
+    let catalogue = Catalogue { requirements: &known.requirements, scenarios: &known.scenarios };
+    let (one, mut other) = (saved([]), saved([]));
+    "0.2.0".clone_into(&mut other.environment.implementation_version);
+    let error = judge(&[one, other], catalogue).unwrap_err();
+    assert_eq!(error, JudgeError::Different("bundled 0.1.0".to_owned(), "bundled 0.2.0".to_owned()));
+    assert_eq!(judge(&[], catalogue).unwrap_err(), JudgeError::NoRun);
+}
