@@ -11,7 +11,7 @@ use std::time::Duration;
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{EnvironmentOptions, root};
+use crate::cli::{EnvironmentOptions, sources};
 use crate::engine::evidence::render;
 use crate::engine::{Job, Outcome, Settings, Verdict, run};
 use crate::environment::Capabilities;
@@ -28,7 +28,7 @@ const MULTIPLIER: &str = "CONFORMANCE_TIMEOUT_MULTIPLIER";
 /// Lists or runs the scenarios, as the arguments say. `program` is the `conformance` binary.
 pub fn main(program: PathBuf) -> ExitCode {
     let arguments = Arguments::from_args();
-    let directory = root().join("scenarios");
+    let directory = sources().unwrap_or_default().join("scenarios");
     let entries = match load(&directory, &Filter::default()) {
         Ok(entries) => entries,
         Err(error) => {

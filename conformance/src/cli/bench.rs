@@ -12,7 +12,8 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::CliError;
-use super::options::{EnvironmentOptions, Selection, root, shown};
+use super::home::report_directory;
+use super::options::{EnvironmentOptions, Selection};
 use super::signals;
 use crate::bench::{Latencies, Measurement, Sampler, Spread, Writes, table};
 use crate::engine::schedule::{Order, Pace, Progress, plan, run};
@@ -71,9 +72,9 @@ struct Measured {
 impl Bench {
     /// Performs the verb.
     pub async fn perform(self) -> Result<Exit, CliError> {
-        let scenarios = self.selection.clone().or(&SCENARIOS).scenarios()?;
+        let scenarios = self.selection.clone().or(&SCENARIOS).open().await?.scenarios()?;
         let jobs = plan(&scenarios, &Order { repeat: 1, shuffle: None });
-        let directory = self.report_dir.clone().unwrap_or_else(|| shown(&root().join("target/conformance")));
+        let directory = self.report_dir.clone().unwrap_or_else(report_directory);
         let interrupted = signals::watch()?;
         let Plan::Embedded(mut settings) = self.environment.plan()? else {
             return Err(CliError::new(Exit::Usage, "only the embedded environment is measured; leave --env out"));

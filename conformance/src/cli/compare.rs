@@ -25,10 +25,10 @@ pub struct Compare {
 
 impl Compare {
     /// Performs the verb.
-    pub fn perform(self) -> Result<Exit, CliError> {
+    pub async fn perform(self) -> Result<Exit, CliError> {
         let reports: Result<Vec<_>, _> = self.reports.iter().map(|path| SavedReport::read(path)).collect();
         let reports = reports.map_err(|error| CliError::new(Exit::Usage, error))?;
-        let entries = Selection::all(self.scenarios).entries()?;
+        let entries = Selection::all(self.scenarios).open().await?.entries()?;
         let scenarios: Vec<String> = entries.into_iter().map(|entry| entry.name).collect();
         anstream::print!("{}", comparison(&scenarios, &reports));
         Ok(Exit::Ok)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use super::CliError;
-use super::options::root;
+use super::home::source_file;
 use crate::exit::Exit;
 use crate::kind::{ImageSource, PerconaKind, Settings};
 
@@ -98,7 +98,7 @@ impl KindOptions {
     pub fn configuration(&self) -> Result<PathBuf, CliError> {
         match &self.kind_config {
             Some(path) => absolute(path),
-            None => absolute(&root().join("kind-config.yaml")),
+            None => absolute(&source_file("kind-config.yaml", "--kind-config")?),
         }
     }
 }

@@ -22,10 +22,11 @@ pub struct Lint {
 
 impl Lint {
     /// Performs the verb.
-    pub fn perform(self) -> Result<Exit, CliError> {
-        let entries = self.selection.entries()?;
+    pub async fn perform(self) -> Result<Exit, CliError> {
+        let selection = self.selection.open().await?;
+        let entries = selection.entries()?;
         let checked = entries.len();
-        let mut problems = self.selection.catalogue_problems(&entries)?;
+        let mut problems = selection.catalogue_problems(&entries)?;
         problems.extend(entries.into_iter().filter_map(|entry| entry.scenario.err()).flatten());
         if problems.is_empty() {
             anstream::println!("{checked} scenarios, no mistakes");

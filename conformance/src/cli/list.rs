@@ -22,14 +22,15 @@ pub struct List {
 
 impl List {
     /// Performs the verb.
-    pub fn perform(self) -> Result<Exit, CliError> {
+    pub async fn perform(self) -> Result<Exit, CliError> {
+        let selection = self.selection.open().await?;
         if self.requirements {
-            let requirements = self.selection.known_requirements()?;
-            anstream::print!("{}", requirements.page(&self.selection.entries()?));
+            let requirements = selection.known_requirements()?;
+            anstream::print!("{}", requirements.page(&selection.entries()?));
             return Ok(Exit::Ok);
         }
         let mut broken = 0;
-        for entry in self.selection.entries()? {
+        for entry in selection.entries()? {
             let Ok(scenario) = &entry.scenario else {
                 broken += 1;
                 anstream::println!("{} (has mistakes: see `conformance lint`)", entry.name);

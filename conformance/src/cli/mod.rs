@@ -8,6 +8,7 @@ mod compare;
 mod env;
 mod error;
 mod help;
+mod home;
 mod images;
 mod kind;
 mod lint;
@@ -23,11 +24,13 @@ mod tools;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use include_dir::Dir;
 
 use crate::exit::Exit;
 
 pub use error::CliError;
-pub use options::{EnvironmentOptions, root};
+pub use home::sources;
+pub use options::EnvironmentOptions;
 
 /// Judges operators for `DittoServer`s on the Percona Operator for PostgreSQL.
 ///
@@ -67,8 +70,9 @@ enum Verb {
     Help(help::Help),
 }
 
-/// Runs the program.
-pub fn main() -> ExitCode {
+/// Runs the program, which carries `scenarios`.
+pub fn main(scenarios: &'static Dir<'static>) -> ExitCode {
+    home::carry(scenarios);
     // clap ends the process itself for `--help` (0) and for a wrong command line (2, our `Usage`).
     let cli = Cli::parse();
     log::init(&cli.log);
@@ -89,13 +93,13 @@ pub fn main() -> ExitCode {
 async fn perform(verb: Verb) -> Result<Exit, CliError> {
     match verb {
         Verb::Run(run) => run.perform().await,
-        Verb::List(list) => list.perform(),
-        Verb::Lint(lint) => lint.perform(),
+        Verb::List(list) => list.perform().await,
+        Verb::Lint(lint) => lint.perform().await,
         Verb::Schema(schema) => schema.perform(),
         Verb::Env(env) => env.perform().await,
         Verb::Clean(clean) => clean.perform().await,
-        Verb::Report(report) => report.perform(),
-        Verb::Compare(compare) => compare.perform(),
+        Verb::Report(report) => report.perform().await,
+        Verb::Compare(compare) => compare.perform().await,
         Verb::Bench(bench) => bench.perform().await,
         Verb::Help(help) => help.perform(),
     }

@@ -1,12 +1,12 @@
 //! Options that several verbs have.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, Parser, ValueEnum};
 
-use super::CliError;
 use super::kind::{KindOptions, absolute};
+use super::{CliError, home};
 use tokio_util::sync::CancellationToken;
 
 use crate::embedded::{Settings, Storage};
@@ -47,39 +47,51 @@ impl Selection {
         self
     }
 
-    /// The directory, as people are told about it.
-    pub fn directory(&self) -> PathBuf {
-        self.scenarios.clone().unwrap_or_else(|| shown(&root().join("scenarios")))
+    /// The selection in its directory: the one that was named, else [`home::scenarios`].
+    pub async fn open(self) -> Result<Selected, CliError> {
+        let directory = match self.scenarios {
+            Some(directory) => directory,
+            None => home::scenarios().await?,
+        };
+        let names: Vec<String> = self.names.into_iter().chain(self.filter).collect();
+        Ok(Selected { directory, everything: names.is_empty(), filter: Filter::new(names) })
     }
+}
 
+/// The scenarios that were selected.
+#[derive(Clone, Debug)]
+pub struct Selected {
+    /// Their directory, as people are told about it.
+    directory: PathBuf,
+    everything: bool,
+    filter: Filter,
+}
+
+impl Selected {
     /// The selected files.
     pub fn entries(&self) -> Result<Vec<Entry>, CliError> {
-        let filter = Filter::new(self.names.iter().chain(&self.filter).cloned());
-        Ok(load(&self.directory(), &filter)?)
+        Ok(load(&self.directory, &self.filter)?)
     }
 
     /// The requirements, where the directory has some.
-    pub fn requirements(&self) -> Result<Option<Requirements>, CliError> {
+    fn requirements(&self) -> Result<Option<Requirements>, CliError> {
         let problem = |problem| CliError::rendered(Exit::Usage, render(&[problem], terminal_width(), coloured()));
-        Requirements::load(&self.directory()).map_err(problem)
+        Requirements::load(&self.directory).map_err(problem)
     }
 
     /// The requirements, where they must be.
     pub fn known_requirements(&self) -> Result<Requirements, CliError> {
-        let missing = || {
-            let directory = self.directory();
-            CliError::new(Exit::Usage, format!("{} has no requirements.yaml", directory.display()))
-        };
+        let missing = || CliError::new(Exit::Usage, format!("{} has no requirements.yaml", self.directory.display()));
         self.requirements()?.ok_or_else(missing)
     }
 
     /// What is wrong between the requirements, all scenarios and the known defects. Nothing, when only some are selected.
     pub fn catalogue_problems(&self, entries: &[Entry]) -> Result<Vec<Diagnostic>, CliError> {
-        if !self.names.is_empty() || !self.filter.is_empty() {
+        if !self.everything {
             return Ok(Vec::new());
         }
         let Some(requirements) = self.requirements()? else { return Ok(Vec::new()) };
-        let defects = Defect::all(&self.directory()).map_err(|error| CliError::new(Exit::Usage, error))?;
+        let defects = Defect::all(&self.directory).map_err(|error| CliError::new(Exit::Usage, error))?;
         let caught = defects.into_iter().flat_map(|defect| defect.fails).collect();
         Ok(requirements.problems(entries, &caught))
     }
@@ -297,7 +309,7 @@ impl EnvironmentOptions {
     fn implementation(&self) -> Result<PathBuf, CliError> {
         match &self.implementation {
             Some(path) => absolute(path),
-            None => absolute(&root().join("implementations/bundled.yaml")),
+            None => absolute(&home::source_file("implementations/bundled.yaml", "--implementation")?),
         }
     }
 
@@ -324,23 +336,4 @@ impl EnvironmentOptions {
 fn program() -> Result<PathBuf, CliError> {
     std::env::current_exe()
         .map_err(|error| CliError::new(Exit::Environment, format!("this program cannot find itself: {error}")))
-}
-
-/// The repository: the nearest directory upwards from here that holds the bundled implementation; where this program
-/// was built when there is none.
-pub fn root() -> PathBuf {
-    let here = std::env::current_dir().unwrap_or_default();
-    let found = here.ancestors().find(|directory| directory.join("implementations/bundled.yaml").is_file());
-    found.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".."), Path::to_owned)
-}
-
-/// Where the reports of runs go unless somebody says otherwise.
-pub fn report_directory() -> PathBuf {
-    shown(&root().join("target/conformance"))
-}
-
-/// `path` as it is shortest from here.
-pub fn shown(path: &Path) -> PathBuf {
-    let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(&here).map_or_else(|_| path.to_owned(), Path::to_owned)
 }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::CliError;
-use super::options::{Selection, report_directory, shown};
+use super::home::{report_directory, shown};
+use super::options::Selection;
 use crate::exit::Exit;
 use crate::report::conformance::{Catalogue, ConformanceReport, html, judge, markdown, yaml};
 use crate::report::{Files, SavedReport};
@@ -30,7 +31,7 @@ pub struct Report {
 
 impl Report {
     /// Performs the verb.
-    pub fn perform(self) -> Result<Exit, CliError> {
+    pub async fn perform(self) -> Result<Exit, CliError> {
         let wrong = |error: &dyn std::fmt::Display| CliError::new(Exit::Usage, error);
         let mut paths = self.reports;
         if paths.is_empty() {
@@ -38,7 +39,7 @@ impl Report {
         }
         let runs: Result<Vec<_>, _> = paths.iter().map(|path| SavedReport::read(path)).collect();
         let runs = runs.map_err(|error| wrong(&error))?;
-        let selection = Selection::all(self.scenarios);
+        let selection = Selection::all(self.scenarios).open().await?;
         let requirements = selection.known_requirements()?;
         let scenarios = selection.entries()?;
         let catalogue = Catalogue { requirements: &requirements, scenarios: &scenarios };

@@ -7,7 +7,8 @@ use std::time::Instant;
 use clap::Args;
 
 use super::CliError;
-use super::options::{EnvironmentOptions, Selection, report_directory};
+use super::home::report_directory;
+use super::options::{EnvironmentOptions, Selection};
 use super::signals;
 use crate::engine::schedule::{Order, Pace, Progress, plan, run};
 use crate::engine::{Job, Settings};
@@ -78,7 +79,7 @@ fn multiplier(text: &str) -> Result<f64, String> {
 impl Run {
     /// Performs the verb.
     pub async fn perform(self) -> Result<Exit, CliError> {
-        let scenarios = self.selection.scenarios()?;
+        let scenarios = self.selection.clone().open().await?.scenarios()?;
         let allowed = match (&self.options.allowed_skips, self.options.no_skips) {
             (Some(path), _) => Some(AllowedSkips::read(path)?),
             (None, true) => Some(AllowedSkips::default()),
