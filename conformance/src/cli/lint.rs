@@ -1,5 +1,7 @@
 //! `conformance lint`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::CliError;
@@ -15,6 +17,9 @@ use crate::scenario::diagnostic::render;
 pub struct Lint {
     #[command(flatten)]
     selection: Selection,
+    /// Implementation files that are checked as well: what they declare must be something that there is
+    #[arg(long, value_name = "FILE")]
+    implementation: Vec<PathBuf>,
     /// One line for each mistake, in the form in which compilers write them
     #[arg(long)]
     short: bool,
@@ -27,6 +32,9 @@ impl Lint {
         let entries = selection.entries()?;
         let checked = entries.len();
         let mut problems = selection.catalogue_problems(&entries)?;
+        for path in &self.implementation {
+            problems.extend(selection.declared_problems(path)?);
+        }
         problems.extend(entries.into_iter().filter_map(|entry| entry.scenario.err()).flatten());
         if problems.is_empty() {
             anstream::println!("{checked} scenarios, no mistakes");

@@ -1,6 +1,6 @@
 //! Options that several verbs have.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Parser, ValueEnum};
@@ -10,12 +10,13 @@ use super::{CliError, home};
 use tokio_util::sync::CancellationToken;
 
 use crate::embedded::{Settings, Storage};
-use crate::environment::Environment;
+use crate::environment::{Declared, Environment};
 use crate::existing::Existing;
 use crate::exit::Exit;
+use crate::implementation::Implementation;
 use crate::kind;
-use crate::scenario::diagnostic::{Diagnostic, render};
-use crate::scenario::{Defect, Entry, Filter, Requirements, Scenario, load};
+use crate::scenario::diagnostic::{Diagnostic, Source, render};
+use crate::scenario::{Defect, Entry, Filter, Requirements, Scenario, declared_problems, load};
 use crate::supervisor::{Plan, Supervised};
 use crate::tools;
 
@@ -83,6 +84,19 @@ impl Selected {
     pub fn known_requirements(&self) -> Result<Requirements, CliError> {
         let missing = || CliError::new(Exit::Usage, format!("{} has no requirements.yaml", self.directory.display()));
         self.requirements()?.ok_or_else(missing)
+    }
+
+    /// What the implementation file at `path` declares and that is unknown here.
+    pub fn declared_problems(&self, path: &Path) -> Result<Vec<Diagnostic>, CliError> {
+        let wrong = |error: &dyn std::fmt::Display| CliError::new(Exit::Usage, error);
+        let implementation = Implementation::load(path).map_err(|error| wrong(&error))?;
+        if implementation.declared() == Declared::default() {
+            return Ok(Vec::new());
+        }
+        let Some(requirements) = self.requirements()? else { return Ok(Vec::new()) };
+        let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
+        let source = Source::new(path.display().to_string(), text);
+        Ok(declared_problems(&source, &requirements, &load(&self.directory, &Filter::default())?))
     }
 
     /// What is wrong between the requirements, all scenarios and the known defects. Nothing, when only some are selected.
@@ -304,6 +318,23 @@ impl EnvironmentOptions {
         settings.log_level.clone_from(&self.operator_log);
         self.kind.apply(&mut settings)?;
         Ok(settings)
+    }
+
+    /// Refuses an implementation file that cannot be used, or that declares what `selected` does not know, before anything
+    /// is started.
+    pub fn check(&self, selected: &Selected) -> Result<(), CliError> {
+        if self.env == Kind::Existing {
+            return Ok(());
+        }
+        let path = match &self.implementation {
+            Some(path) => path.clone(),
+            None => home::shown(&self.implementation()?),
+        };
+        let problems = selected.declared_problems(&path)?;
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(CliError::rendered(Exit::Usage, render(&problems, terminal_width(), coloured())))
     }
 
     fn implementation(&self) -> Result<PathBuf, CliError> {

@@ -79,7 +79,9 @@ fn multiplier(text: &str) -> Result<f64, String> {
 impl Run {
     /// Performs the verb.
     pub async fn perform(self) -> Result<Exit, CliError> {
-        let scenarios = self.selection.clone().open().await?.scenarios()?;
+        let selected = self.selection.clone().open().await?;
+        let scenarios = selected.scenarios()?;
+        self.environment.check(&selected)?;
         let allowed = match (&self.options.allowed_skips, self.options.no_skips) {
             (Some(path), _) => Some(AllowedSkips::read(path)?),
             (None, true) => Some(AllowedSkips::default()),

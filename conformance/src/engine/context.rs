@@ -6,8 +6,10 @@ use std::sync::Arc;
 use kube::Client;
 use kube::core::ApiResource;
 use serde_json::Value;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::deadline::Deadline;
+use super::differences::Differences;
 use super::guard::Guards;
 use super::trouble::{Subject, Trouble};
 use super::watch::{Feed, Hub, Kind};
@@ -40,6 +42,10 @@ pub struct Context {
     pub warnings: Vec<String>,
     /// What was waited for and seen, for the report.
     pub sightings: Vec<Sighting>,
+    /// Where the implementation declares to differ.
+    pub differences: Arc<Differences>,
+    /// Completes the clusters of the namespace, where that is declared.
+    pub completion: Option<AbortOnDropHandle<()>>,
 }
 
 /// An object's version that ended a wait.

@@ -4,9 +4,11 @@
 //! environment itself. The middle of it is pure (`path`, `difference`, `matching`, `watch::record`, `watch::timeline`).
 
 mod access;
+mod completion;
 mod context;
 mod deadline;
 mod difference;
+mod differences;
 mod emptying;
 pub mod evidence;
 mod guard;

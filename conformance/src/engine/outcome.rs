@@ -65,6 +65,9 @@ pub struct Outcome {
     pub steps: Vec<StepOutcome>,
     /// What went wrong, first things first.
     pub failures: Vec<FailureReport>,
+    /// By what the implementation declares to do differently it was judged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub declared: Vec<String>,
     /// What is worth knowing and changes no verdict.
     pub warnings: Vec<String>,
     /// What was waited for and seen.
@@ -85,6 +88,7 @@ impl Outcome {
             cleanup: Duration::ZERO,
             steps: Vec::new(),
             failures: Vec::new(),
+            declared: Vec::new(),
             warnings: Vec::new(),
             sightings: Vec::new(),
         }

@@ -12,8 +12,10 @@ use kube::Client;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::completion::complete;
 use super::context::Context;
 use super::deadline::Deadline;
+use super::differences::Differences;
 use super::evidence::{FailureReport, Place, gather};
 use super::guard::Guards;
 use super::outcome::{Outcome, StepOutcome, Verdict};
@@ -21,7 +23,7 @@ use super::schedule::Job;
 use super::trouble::{Failure, Trouble};
 use super::watch::Hub;
 use super::{invariants, namespace, steps};
-use crate::environment::{Environment, LeaseRequest, Site};
+use crate::environment::{Declared, Environment, LeaseRequest, Site};
 use crate::redact::redact;
 use crate::scenario::expression::Bindings;
 use crate::scenario::{Operation, Scenario, Step, Timeout, Timeouts};
@@ -57,6 +59,7 @@ pub async fn run(environment: &dyn Environment, job: &Job, settings: &Settings) 
         scenario: scenario.clone(),
         file: job.file.display().to_string(),
         settings: settings.clone(),
+        declared: environment.capabilities().declared.clone(),
         outcome: Outcome::new(job),
     };
     let capabilities = environment.capabilities();
@@ -86,6 +89,7 @@ struct Run {
     scenario: Arc<Scenario>,
     file: String,
     settings: Settings,
+    declared: Declared,
     outcome: Outcome,
 }
 
@@ -93,7 +97,7 @@ impl Run {
     async fn on(&mut self, site: Arc<dyn Site>) {
         let begin = Instant::now();
         let deadline = Deadline::after("preparation", self.scaled(PREPARATION_LIMIT));
-        let preparing = deadline.bound(prepare(&self.scenario, site, &self.settings));
+        let preparing = deadline.bound(prepare(&self.scenario, site, &self.settings, &self.declared));
         let prepared = match self.settings.interrupted.run_until_cancelled(preparing).await {
             Some(Some(prepared)) => prepared,
             Some(None) => Err(Trouble::broken(format!("the site did not answer within {deadline}"))),
@@ -117,6 +121,7 @@ impl Run {
         self.outcome.warnings.extend(context.warnings.iter().chain(&context.hub.warnings()).map(|text| redact(text)));
         self.outcome.warnings.dedup();
         self.outcome.sightings = context.sightings;
+        self.outcome.declared = context.differences.noted();
     }
 
     /// Steps, catch, finally, guards and invariants, in this order.
@@ -308,6 +313,7 @@ async fn prepare(
     scenario: &Scenario,
     site: Arc<dyn Site>,
     settings: &Settings,
+    declared: &Declared,
 ) -> Result<(Context, Option<invariants::Before>), Trouble> {
     let before = invariants::before(&*site).await?;
     let agent = format!("conformance/{}", scenario.name);
@@ -324,8 +330,12 @@ async fn prepare(
         ("scenario", json!(scenario.name)),
         ("env", site.bindings().clone()),
     ]);
+    let differences = Differences::new(declared.clone());
+    let hub = Hub::new(client.clone());
     let context = Context {
-        hub: Hub::new(client.clone()),
+        completion: complete(&hub, &client, &namespace, &differences),
+        differences,
+        hub,
         client,
         namespace,
         marks,

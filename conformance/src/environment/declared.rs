@@ -1,7 +1,8 @@
 //! What the implementation under test says about itself, and where it declares to differ.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Who makes the implementation under test. Everything may be left out.
@@ -31,6 +32,23 @@ pub struct About {
 pub struct Declared {
     /// Requirements that it does not claim to meet, and why. A name that ends in `/*` means all below.
     pub unsupported: BTreeMap<String, String>,
+    /// Types and reasons of a server's conditions as scenarios name them, and as the implementation does.
+    pub conditions: BTreeMap<String, String>,
+    /// Whether the `PerconaPGCluster` stays when its server is deleted.
+    pub keeps_cluster_on_delete: bool,
+    /// What Percona needs of a `PerconaPGCluster` and the implementation leaves out.
+    pub tolerate: BTreeSet<Tolerated>,
+}
+
+/// Something that Percona needs of a `PerconaPGCluster`. Where it is tolerated that an implementation leaves it out, the
+/// suite adds it, so that one defect does not hide all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tolerated {
+    /// `spec.proxy.pgBouncer`, without which Percona 2.8 crashes.
+    MissingProxy,
+    /// The images of PostgreSQL, PgBouncer and pgBackRest, without which Percona 2.8 makes nothing.
+    MissingImages,
 }
 
 impl Declared {
@@ -41,6 +59,19 @@ impl Declared {
             None => requirement == pattern,
         };
         self.unsupported.iter().find(|(pattern, _)| meant(pattern)).map(|(_, reason)| reason.as_str())
+    }
+
+    /// Everything that is declared, a fragment each.
+    pub fn sentences(&self) -> Vec<String> {
+        let unsupported =
+            self.unsupported.iter().map(|(requirement, reason)| format!("does not claim {requirement}: {reason}"));
+        let conditions = self.conditions.iter().map(|(ours, theirs)| format!("calls {ours} {theirs}"));
+        let keeps = "keeps the PerconaPGCluster when its server is deleted".to_owned();
+        let tolerated = self.tolerate.iter().map(|tolerated| match tolerated {
+            Tolerated::MissingProxy => "leaves out spec.proxy of the PerconaPGCluster, which the suite adds".to_owned(),
+            Tolerated::MissingImages => "leaves out images of the PerconaPGCluster, which the suite adds".to_owned(),
+        });
+        unsupported.chain(conditions).chain(self.keeps_cluster_on_delete.then_some(keeps)).chain(tolerated).collect()
     }
 }
 
@@ -59,6 +90,6 @@ mod tests {
     ) {
         let unsupported = [("backup/*", "no backups"), ("gate/secret-absent", "no gate")];
         let unsupported = unsupported.map(|(name, reason)| (name.to_owned(), reason.to_owned())).into();
-        assert_eq!(Declared { unsupported }.unsupported(requirement), reason);
+        assert_eq!(Declared { unsupported, ..Declared::default() }.unsupported(requirement), reason);
     }
 }

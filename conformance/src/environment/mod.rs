@@ -9,7 +9,7 @@ mod fault;
 mod site;
 
 pub use capability::{Capabilities, Capability};
-pub use declared::{About, Declared};
+pub use declared::{About, Declared, Tolerated};
 pub use fault::{Fault, FaultId};
 pub use site::{
     Container, Database, DatabaseRequest, Description, Environment, EnvironmentError, Isolation, LeaseRequest,

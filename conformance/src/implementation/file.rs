@@ -1,13 +1,13 @@
 //! The implementation file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
 use super::template::Template;
-use crate::environment::{About, Declared};
+use crate::environment::{About, Declared, Tolerated};
 
 /// How somebody's operator is built, installed and started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -64,6 +64,16 @@ pub struct Implementation {
     /// What it does not claim to do: scenarios that cover it are skipped with the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unsupported: Vec<Unsupported>,
+    /// Conditions of a `DittoServer` that have other names than in the scenarios: our type or reason, and theirs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub conditions: BTreeMap<String, String>,
+    /// Whether the `PerconaPGCluster` stays when its `DittoServer` is deleted.
+    #[serde(default)]
+    pub keeps_cluster_on_delete: bool,
+    /// What Percona needs of a `PerconaPGCluster` and the operator leaves out: the suite adds it, so that one defect does
+    /// not hide all others.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub tolerate: BTreeSet<Tolerated>,
 }
 
 /// Version of the format.
@@ -210,7 +220,12 @@ impl Implementation {
     /// Where it declares to differ.
     pub fn declared(&self) -> Declared {
         let unsupported = self.unsupported.iter();
-        Declared { unsupported: unsupported.map(|entry| (entry.requirement.clone(), entry.reason.clone())).collect() }
+        Declared {
+            unsupported: unsupported.map(|entry| (entry.requirement.clone(), entry.reason.clone())).collect(),
+            conditions: self.conditions.clone(),
+            keeps_cluster_on_delete: self.keeps_cluster_on_delete,
+            tolerate: self.tolerate.clone(),
+        }
     }
 
     /// Reads the text of a file that messages call `name`.
@@ -254,6 +269,9 @@ webhook: { port: 9443 }
 images: { workload: [ghcr.io/somebody/dittofs] }
 unsupported:
   - { requirement: backup/*, reason: it makes no backups }
+conditions: { DatabaseReady: PostgresReady }
+keepsClusterOnDelete: true
+tolerate: [missing-images, missing-proxy]
 ";
 
     #[test]
@@ -270,6 +288,7 @@ unsupported:
     #[case::unknown_placeholder("${healthPort}/readyz", "${helthPort}/readyz")]
     #[case::missing_field("version: 1.2.3\n", "")]
     #[case::duplicate_key("version: 1.2.3\n", "version: 1.2.3\nversion: 1.2.4\n")]
+    #[case::unknown_tolerance("missing-proxy", "missing-proxies")]
     #[case::unknown_source("- file: config/crd", "- url: https://example.com")]
     fn a_bad_file_is_refused_with_its_place(#[case] good: &str, #[case] bad: &str) {
         assert!(GOOD.contains(good));

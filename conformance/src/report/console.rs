@@ -48,6 +48,9 @@ impl<W: Write> Console<W> {
                 render(failure).lines().map(|line| format!("      {line}").trim_end().to_owned()).collect();
             self.line(&indented.join("\n"));
         }
+        for declared in &outcome.declared {
+            self.line(&format!("      declared different: {declared}"));
+        }
         for warning in &outcome.warnings {
             self.line(&format!("      warning: {warning}"));
         }

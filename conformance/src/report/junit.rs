@@ -56,8 +56,10 @@ fn case(outcome: &Outcome) -> TestCase {
     let mut case = TestCase::new(name, status);
     case.set_classname(outcome.scenario.split_once('/').map_or("scenarios", |(area, _)| area));
     case.set_time(outcome.duration);
-    if !outcome.warnings.is_empty() {
-        case.set_system_out(outcome.warnings.join("\n"));
+    let declared = outcome.declared.iter().map(|declared| format!("declared different: {declared}"));
+    let said: Vec<String> = declared.chain(outcome.warnings.iter().cloned()).collect();
+    if !said.is_empty() {
+        case.set_system_out(said.join("\n"));
     }
     case
 }

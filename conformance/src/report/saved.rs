@@ -49,6 +49,9 @@ pub struct SavedOutcome {
     pub verdict: Verdict,
     /// Why it was skipped, failed, or could not be judged.
     pub reason: Option<String>,
+    /// By what the implementation declares to do differently it was judged.
+    #[serde(default)]
+    pub declared: Vec<String>,
     /// What went wrong, first things first.
     #[serde(default)]
     pub failures: Vec<SavedFailure>,

@@ -2,6 +2,7 @@
 //!
 //! Language layer: base only. Nothing here talks to a cluster, waits, or knows an environment beyond its plain types.
 
+mod declared;
 mod defects;
 pub mod diagnostic;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod schema;
 pub mod timeouts;
 pub mod types;
 
+pub use declared::declared_problems;
 pub use defects::{Defect, DefectError};
 pub use load::{Entry, Filter, LoadError, lint, load};
 pub use operations::Action;

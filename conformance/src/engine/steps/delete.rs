@@ -27,6 +27,7 @@ pub async fn delete(delete: &Delete, context: &mut Context, deadline: &Deadline)
         let name = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         selection.feed.read(|record| selection.existing(record)).iter().map(|object| name(object)).collect()
     };
+    context.differences.deleted(&selection.subject.kind.kind);
     let parameters = DeleteParams { propagation_policy: Some(policy(delete.propagation)), ..DeleteParams::default() };
     for name in names {
         let reference = ObjectRef {

@@ -17,11 +17,16 @@ use crate::scenario::pattern::{Pattern, stale};
 pub async fn wait(wait: &Wait, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
     let selection = Selection::of(&wait.r#ref, context)?;
     let WaitFor::Condition { name, value, reason } = evaluate_as(&wait.r#for, &context.bindings)? else {
+        if context.differences.may_stay(&selection.subject.kind.kind) {
+            return Ok(Value::Null);
+        }
         return gone(&selection, context, deadline).await;
     };
+    let kind = &selection.subject.kind.kind;
+    let name = context.differences.name(kind, &name);
     let mut condition = json!({"type": name, "status": value});
     if let Some(reason) = reason {
-        condition["reason"] = reason.into();
+        condition["reason"] = context.differences.name(kind, &reason).into();
     }
     let pattern = Pattern::literal(&json!({"status": {"conditions": [condition]}}));
     let since = jiff::Timestamp::now();

@@ -27,6 +27,9 @@ pub struct ConformanceReport {
     pub result: ResultWord,
     /// The result in words.
     pub summary: String,
+    /// Where the implementation declares to differ.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub declared: Vec<String>,
     /// Why the results are not all that there are: a run that was cut short, or that tried only some scenarios.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub partial: Vec<String>,
@@ -227,6 +230,9 @@ pub struct ScenarioReport {
     /// Why it is no pass.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// By what the implementation declares to do differently it was judged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub declared: Vec<String>,
     /// Where it failed: file, line and column.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,

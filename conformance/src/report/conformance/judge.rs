@@ -71,11 +71,23 @@ pub fn judge(runs: &[SavedReport], catalogue: Catalogue<'_>) -> Result<Conforman
         },
         result,
         summary,
+        declared: declared(runs),
         partial: partial(runs, catalogue, &requirements),
         runs: runs.iter().map(summary_of).collect(),
         profiles,
         requirements,
     })
+}
+
+/// What any of the runs was told.
+fn declared(runs: &[SavedReport]) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for sentence in runs.iter().flat_map(|run| run.declared.sentences()) {
+        if !all.contains(&sentence) {
+            all.push(sentence);
+        }
+    }
+    all
 }
 
 fn summary_of(run: &SavedReport) -> RunSummary {
@@ -159,9 +171,10 @@ fn verdict(requirement: &Requirement, runs: &[SavedReport], catalogue: Catalogue
 /// How a scenario ended, and which run says so.
 fn scenario(name: &str, runs: &[SavedReport]) -> (ScenarioReport, usize) {
     let ended = runs.iter().enumerate().filter_map(|(index, run)| Some((index, run.of(name)?)));
-    // A failure in one environment is a failure. Else a pass in one of them is a pass.
+    // A failure in one environment is a failure. Else a pass in one of them is a pass, and less of one where it was helped.
     let weight = |outcome: &SavedOutcome| match outcome.verdict {
-        Verdict::Failed => 4,
+        Verdict::Failed => 5,
+        Verdict::Passed if !outcome.declared.is_empty() => 4,
         Verdict::Passed => 3,
         Verdict::Error => 2,
         Verdict::Interrupted => 1,
@@ -171,10 +184,12 @@ fn scenario(name: &str, runs: &[SavedReport]) -> (ScenarioReport, usize) {
     let decisive = ended.rev().max_by_key(|(_, outcome)| weight(outcome));
     let Some((index, outcome)) = decisive else {
         let verdict = RequirementVerdict::NotTried;
-        let report = ScenarioReport { name: name.to_owned(), verdict, run: None, reason: None, at: None };
+        let report =
+            ScenarioReport { name: name.to_owned(), verdict, run: None, reason: None, declared: Vec::new(), at: None };
         return (report, 0);
     };
     let verdict = match outcome.verdict {
+        Verdict::Passed if !outcome.declared.is_empty() => RequirementVerdict::DeclaredDifferent,
         Verdict::Passed => RequirementVerdict::Passed,
         Verdict::Skipped => RequirementVerdict::Skipped,
         Verdict::Interrupted | Verdict::Error => RequirementVerdict::NotJudged,
@@ -182,7 +197,7 @@ fn scenario(name: &str, runs: &[SavedReport]) -> (ScenarioReport, usize) {
     };
     let said = outcome.reason.as_deref().and_then(|reason| reason.lines().next()).map(str::to_owned);
     let reason = match outcome.verdict {
-        Verdict::Passed => None,
+        Verdict::Passed => (!outcome.declared.is_empty()).then(|| outcome.declared.join("; ")),
         Verdict::Interrupted => Some(said.unwrap_or_else(|| "the run was interrupted".to_owned())),
         Verdict::Error => Some(format!("the environment failed: {}", said.unwrap_or_default())),
         Verdict::Skipped | Verdict::Failed => said,
@@ -193,6 +208,7 @@ fn scenario(name: &str, runs: &[SavedReport]) -> (ScenarioReport, usize) {
         verdict,
         run: Some(runs[index].run.clone()),
         reason,
+        declared: outcome.declared.clone(),
         at: place.map(ToString::to_string),
     };
     (report, index)

@@ -84,7 +84,9 @@ fn mixed() -> Vec<SavedReport> {
     };
     embedded.arguments = ["--implementation", "my operator.yaml"].map(str::to_owned).into();
     let unsupported = [("backup/rest*".to_owned(), "it cannot restore".to_owned())];
-    embedded.declared = Declared { unsupported: unsupported.into() };
+    embedded.declared =
+        Declared { unsupported: unsupported.into(), keeps_cluster_on_delete: true, ..Declared::default() };
+    embedded.outcomes[3].declared = vec!["the PerconaPGCluster is kept when its server is deleted".to_owned()];
     let mut kind = saved([("gate/b", Verdict::Passed), ("gate/c", Verdict::Passed), ("backup/f", Verdict::Error)]);
     "r2".clone_into(&mut kind.run);
     "kind".clone_into(&mut kind.environment.environment);
@@ -154,6 +156,18 @@ fn a_failure_in_any_environment_or_repetition_is_a_failure() {
         assert_eq!(verdicts(&report)[1], ("gate/state", "failed"));
         assert_eq!(report.result, ResultWord::Failure);
     }
+}
+
+#[test]
+fn what_passed_by_a_declared_difference_is_no_pass() {
+    let known = Known::new();
+    let mut run = saved([("gate/b", Verdict::Passed), ("gate/c", Verdict::Failed)]);
+    run.outcomes.iter_mut().for_each(|outcome| outcome.declared = vec!["it is called otherwise".to_owned()]);
+    let report = known.judge(&[saved([("gate/b", Verdict::Passed)]), run]);
+    assert_eq!(verdicts(&report)[1..3], [("gate/state", "declared different"), ("gate/limits", "failed")]);
+    assert_eq!(report.requirements[1].reason.as_deref(), Some("it is called otherwise"));
+    let core = report.profiles[0].core.as_ref().unwrap();
+    assert_eq!((core.statistics.passed, core.statistics.different), (0, 1));
 }
 
 #[test]
