@@ -142,7 +142,7 @@ async fn pods_live_as_under_a_kubelet() {
         spawner: spawner.clone(),
         progress: Display::stderr().progress(),
     };
-    let programs = tools::ControlPlane::prepare(&workshop, &tools::Options::default()).await.unwrap();
+    let programs = tools::ControlPlane::prepare(&workshop, &tools::Options::from_environment()).await.unwrap();
     let mut plane = ControlPlane::start(conformance::controlplane::Options {
         binaries: Binaries {
             etcd: programs.etcd.path,

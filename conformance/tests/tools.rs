@@ -41,7 +41,7 @@ async fn every_tool_of_the_default_environment_starts() {
     let needs = Needs { postgresql: true, backups: true, minio: false };
     let toolbox = prepare(&workshop, &Options::default(), needs).await.unwrap();
 
-    let plane = ControlPlane::prepare(&workshop, &Options::default()).await.unwrap();
+    let plane = ControlPlane::prepare(&workshop, &Options::from_environment()).await.unwrap();
     for (tool, expected) in [
         (&plane.etcd, "etcd Version: 3.6.5"),
         (&plane.apiserver, "Kubernetes v1.34.4"),
@@ -73,7 +73,7 @@ async fn every_tool_of_the_default_environment_starts() {
     let helm = tools::helm(&workshop, &Options::default()).await.unwrap();
     assert!(answers(&workshop, &helm, "", "version", None).await.contains("GoVersion"));
 
-    for listed in listing(&workshop, &Options::default()).await {
+    for listed in listing(&workshop, &Options::from_environment()).await {
         assert!(listed.found.is_ok(), "{listed}");
         println!("{listed}");
     }

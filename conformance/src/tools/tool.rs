@@ -51,6 +51,13 @@ pub struct Options {
     pub helm: Option<PathBuf>,
 }
 
+impl Options {
+    /// What the environment variables say that a command line would also heed: `KUBEBUILDER_ASSETS`. For tests.
+    pub fn from_environment() -> Self {
+        Self { assets: std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from), ..Self::default() }
+    }
+}
+
 impl Tool {
     /// A program of the machine, or one that the user named: asks it for its version.
     ///

@@ -53,7 +53,7 @@ impl Bench {
         };
         let needs = Needs { postgresql: true, backups: true, minio: false };
         let toolbox = tools::prepare(&workshop, &tools::Options::default(), needs).await.unwrap();
-        let programs = tools::ControlPlane::prepare(&workshop, &tools::Options::default()).await.unwrap();
+        let programs = tools::ControlPlane::prepare(&workshop, &tools::Options::from_environment()).await.unwrap();
         Self { run, spawner, programs, toolbox, base }
     }
 
