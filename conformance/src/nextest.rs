@@ -15,6 +15,7 @@ use crate::cli::{EnvironmentOptions, sources};
 use crate::engine::evidence::render;
 use crate::engine::{Job, Outcome, Settings, Verdict, run};
 use crate::environment::Capabilities;
+use crate::report::Files;
 use crate::scenario::{self, Entry, Filter, Scenario, load};
 use crate::supervisor::{Plan, connect_or_start};
 use crate::tools::Display;
@@ -85,7 +86,9 @@ fn test(scenario: &Arc<Scenario>, file: PathBuf, plan: Plan) -> Result<(), Faile
         anyhow::Ok(run(&environment, &job, &settings).await)
     });
     runtime.shutdown_background();
-    judge(&outcome.map_err(|error| format!("the environment cannot be used: {error:#}"))?)
+    let mut outcome = outcome.map_err(|error| format!("the environment cannot be used: {error:#}"))?;
+    Files::new(&root().join("target/conformance"))?.bundle(&mut outcome)?;
+    judge(&outcome)
 }
 
 /// A skip is no pass: what was not foreseen at listing fails with its reason.
@@ -94,7 +97,8 @@ fn judge(outcome: &Outcome) -> Result<(), Failed> {
         eprintln!("warning: {warning}");
     }
     let reason = outcome.reason.as_deref().unwrap_or_default();
-    let evidence: Vec<String> = outcome.failures.iter().map(render).collect();
+    let mut evidence: Vec<String> = outcome.failures.iter().map(render).collect();
+    evidence.extend(outcome.written.iter().map(|bundle| format!("logs and objects: {}", bundle.display())));
     match outcome.verdict {
         Verdict::Passed => Ok(()),
         Verdict::Failed => Err(evidence.join("\n").into()),

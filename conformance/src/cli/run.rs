@@ -87,7 +87,7 @@ impl Run {
             (None, true) => Some(AllowedSkips::default()),
             (None, false) => None,
         };
-        let files = Files::new(&self.options.report_dir.clone().unwrap_or_else(report_directory))?;
+        let files = Files::new(&self.options.report_dir.clone().unwrap_or_else(report_directory))?.without_bundles()?;
         let seed = self.options.shuffle.then(|| self.options.seed.unwrap_or_else(rand::random));
         let jobs = plan(&scenarios, &Order { repeat: self.options.repeat, shuffle: seed });
         let interrupted = signals::watch()?;
@@ -136,7 +136,10 @@ impl Run {
         let mut unwritten = None;
         run(environment, jobs, pace, settings, |progress| match progress {
             Progress::Began(job) => tracing::info!(scenario = job.scenario.name, "began"),
-            Progress::Ended(outcome) => {
+            Progress::Ended(mut outcome) => {
+                if let Err(error) = files.bundle(&mut outcome) {
+                    unwritten.get_or_insert(error);
+                }
                 console.ended(&outcome);
                 report.add(*outcome);
                 if let Err(error) = files.write(&report) {

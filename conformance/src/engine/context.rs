@@ -6,13 +6,14 @@ use std::sync::Arc;
 use kube::Client;
 use kube::core::ApiResource;
 use serde_json::Value;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::deadline::Deadline;
 use super::differences::Differences;
 use super::guard::Guards;
 use super::trouble::{Subject, Trouble};
-use super::watch::{Feed, Hub, Kind};
+use super::watch::{Feed, Hub, Kind, Observation};
 use crate::environment::{FaultId, Site};
 use crate::scenario::expression::Bindings;
 
@@ -38,6 +39,8 @@ pub struct Context {
     pub guards: Guards,
     /// The faults in force, by the scenario's names for them.
     pub faults: BTreeMap<String, FaultId>,
+    /// Every version of the namespace's pods since the scenario began: of those that are gone, the logs may be there.
+    pub pods: UnboundedReceiver<Observation>,
     /// Warnings of the API server and of the engine, for the report.
     pub warnings: Vec<String>,
     /// What was waited for and seen, for the report.

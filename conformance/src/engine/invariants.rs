@@ -24,6 +24,13 @@ pub struct Before {
     log_length: u64,
 }
 
+impl Before {
+    /// What the operator has logged since.
+    pub async fn log(&self, state: &OperatorState) -> String {
+        read_from(&state.log, self.log_length).await
+    }
+}
+
 /// Looks at the operator before the scenario begins. `None` where the environment does not know it.
 pub async fn before(site: &dyn Site) -> Result<Option<Before>, EnvironmentError> {
     match site.operator().await {
@@ -41,7 +48,7 @@ pub async fn check(before: Option<&Before>, context: &Context) -> Result<Vec<Fai
     let mut failures = Vec::new();
     if let Some(before) = before {
         let state = context.site.operator().await?;
-        let log = read_from(&state.log, before.log_length).await;
+        let log = before.log(&state).await;
         failures.extend(operator(before, &state, &log));
     }
     failures.extend(objects(context).await.into_iter().map(|place| leak(&place)));

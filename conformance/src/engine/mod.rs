@@ -12,6 +12,7 @@ mod differences;
 mod emptying;
 pub mod evidence;
 mod guard;
+mod images;
 mod invariants;
 mod namespace;
 mod outcome;

@@ -1,12 +1,13 @@
 //! What came of a scenario: plain data, for the report.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::context::Sighting;
-use super::evidence::FailureReport;
+use super::evidence::{Bundle, FailureReport};
 use super::schedule::Job;
 
 /// The verdict on one scenario. Ordered by how much it matters.
@@ -68,6 +69,12 @@ pub struct Outcome {
     /// By what the implementation declares to do differently it was judged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub declared: Vec<String>,
+    /// Logs and objects of a scenario that failed.
+    #[serde(skip)]
+    pub bundle: Bundle,
+    /// Where they were written.
+    #[serde(rename = "bundle", skip_serializing_if = "Option::is_none")]
+    pub written: Option<PathBuf>,
     /// What is worth knowing and changes no verdict.
     pub warnings: Vec<String>,
     /// What was waited for and seen.
@@ -89,6 +96,8 @@ impl Outcome {
             steps: Vec::new(),
             failures: Vec::new(),
             declared: Vec::new(),
+            bundle: Bundle::new(),
+            written: None,
             warnings: Vec::new(),
             sightings: Vec::new(),
         }

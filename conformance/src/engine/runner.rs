@@ -16,13 +16,13 @@ use super::completion::complete;
 use super::context::Context;
 use super::deadline::Deadline;
 use super::differences::Differences;
-use super::evidence::{FailureReport, Place, gather};
+use super::evidence::{FailureReport, Place, bundle, gather};
 use super::guard::Guards;
 use super::outcome::{Outcome, StepOutcome, Verdict};
 use super::schedule::Job;
 use super::trouble::{Failure, Trouble};
-use super::watch::Hub;
-use super::{invariants, namespace, steps};
+use super::watch::{Hub, Kind};
+use super::{images, invariants, namespace, steps};
 use crate::environment::{Declared, Environment, LeaseRequest, Site};
 use crate::redact::redact;
 use crate::scenario::expression::Bindings;
@@ -58,6 +58,8 @@ pub async fn run(environment: &dyn Environment, job: &Job, settings: &Settings) 
     let mut run = Run {
         scenario: scenario.clone(),
         file: job.file.display().to_string(),
+        // It was read a moment ago; without it every image that is missing is told.
+        text: std::fs::read_to_string(&job.file).unwrap_or_default(),
         settings: settings.clone(),
         declared: environment.capabilities().declared.clone(),
         outcome: Outcome::new(job),
@@ -88,6 +90,8 @@ pub fn not_begun(job: &Job, why: &str) -> Outcome {
 struct Run {
     scenario: Arc<Scenario>,
     file: String,
+    /// What stands in it.
+    text: String,
     settings: Settings,
     declared: Declared,
     outcome: Outcome,
@@ -114,6 +118,7 @@ impl Run {
             let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
             self.trouble(&Trouble::broken(format!("the engine panicked: {message}")));
         }
+        self.bundle(before.as_ref(), &mut context).await;
         self.outcome.duration = begin.elapsed();
         let begin = Instant::now();
         self.clean_up(&mut context).await;
@@ -145,6 +150,7 @@ impl Run {
                 passed = false;
             }
         } else {
+            self.bundle(before, context).await;
             // A guard that is violated by now says nothing more than the failure before it.
             context.guards = Guards::default();
             self.aftermath("catch", &scenario.catch, context).await;
@@ -179,7 +185,13 @@ impl Run {
             if !passed {
                 break;
             }
-            if let Err(trouble) = self.operation(operation, context, deadline).await {
+            let missing = images::missing(context.feed(&Kind::new("v1", "Pod"), None), &self.text);
+            let done = tokio::select! {
+                biased;
+                done = self.operation(operation, context, deadline) => done,
+                trouble = missing => Err(trouble),
+            };
+            if let Err(trouble) = done {
                 self.failed(trouble, self.at(operation, &step.name), context).await;
                 passed = false;
             }
@@ -262,6 +274,13 @@ impl Run {
         self.outcome.failures.push(report);
     }
 
+    /// Gathers the logs and objects of a scenario that failed, once.
+    async fn bundle(&mut self, before: Option<&invariants::Before>, context: &mut Context) {
+        if self.outcome.bundle.is_empty() && matches!(self.outcome.verdict, Verdict::Failed | Verdict::Error) {
+            self.outcome.bundle = bundle(before, context).await;
+        }
+    }
+
     async fn clean_up(&mut self, context: &mut Context) {
         let deadline = Deadline::after("cleanup", self.scaled(CLEANUP_LIMIT));
         for failure in steps::clear_all(context, &deadline).await {
@@ -335,6 +354,7 @@ async fn prepare(
     let context = Context {
         completion: complete(&hub, &client, &namespace, &differences),
         differences,
+        pods: hub.feed(&Kind::new("v1", "Pod"), Some(&namespace)).subscribe(),
         hub,
         client,
         namespace,

@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::pods::{missing_image, restarts, statuses};
+use super::pods::{restarts, statuses};
 use crate::environment::Container;
 use crate::percona::NODE;
 
@@ -43,8 +43,6 @@ pub struct Operator {
 pub struct Known {
     /// Restarts of the operator's containers, by the uid of their pod: those of pods that are gone count on.
     restarts: BTreeMap<String, u32>,
-    /// Images that pods wait for in vain, by the pods' namespaces.
-    pub missing_images: BTreeMap<String, String>,
 }
 
 impl Known {
@@ -147,8 +145,7 @@ impl Follower {
         while let Some(event) = events.next().await {
             match event {
                 Ok(Event::Apply(pod) | Event::InitApply(pod)) => self.seen(&pod),
-                Ok(Event::Delete(pod)) => self.gone(&pod),
-                Ok(Event::Init | Event::InitDone) => {}
+                Ok(Event::Delete(_) | Event::Init | Event::InitDone) => {}
                 Err(error) => tracing::debug!(%error, "the watch of pods broke, opening it again"),
             }
             while self.streams.try_join_next().is_some() {}
@@ -163,18 +160,11 @@ impl Follower {
             return;
         }
         let of_operator = self.is_operator(pod);
-        let missing = missing_image(pod);
-        self.tell.send_if_modified(|known| {
-            let before = (known.missing_images.get(&namespace).cloned(), known.operator_restarts());
-            match missing {
-                Some(missing) => drop(known.missing_images.insert(namespace.clone(), missing)),
-                None => drop(known.missing_images.remove(&namespace)),
-            }
-            if of_operator {
+        if of_operator {
+            self.tell.send_modify(|known| {
                 known.restarts.insert(pod.uid().unwrap_or_default(), restarts(pod));
-            }
-            before != (known.missing_images.get(&namespace).cloned(), known.operator_restarts())
-        });
+            });
+        }
         for container in statuses(pod) {
             for (id, previous) in started(container) {
                 if self.followed.insert(id) {
@@ -182,10 +172,6 @@ impl Follower {
                 }
             }
         }
-    }
-
-    fn gone(&mut self, pod: &Pod) {
-        self.tell.send_if_modified(|known| known.missing_images.remove(&pod.namespace().unwrap_or_default()).is_some());
     }
 
     fn is_operator(&self, pod: &Pod) -> bool {

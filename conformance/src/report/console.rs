@@ -51,6 +51,9 @@ impl<W: Write> Console<W> {
         for declared in &outcome.declared {
             self.line(&format!("      declared different: {declared}"));
         }
+        if let Some(bundle) = &outcome.written {
+            self.line(&format!("      logs and objects: {}", bundle.display()));
+        }
         for warning in &outcome.warnings {
             self.line(&format!("      warning: {warning}"));
         }
@@ -105,7 +108,10 @@ mod tests {
         let mut console = Console { out: anstream::StripStream::new(Vec::new()) };
         console.begin(&run, 4);
         for verdict in [Verdict::Passed, Verdict::Failed, Verdict::Skipped, Verdict::Error, Verdict::Interrupted] {
-            let outcome = outcome(&format!("gate/{}", verdict.as_str()), verdict);
+            let mut outcome = outcome(&format!("gate/{}", verdict.as_str()), verdict);
+            if verdict == Verdict::Failed {
+                outcome.written = Some("reports/bundles/gate/failed".into());
+            }
             console.ended(&outcome);
             run.add(outcome);
         }

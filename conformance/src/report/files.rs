@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::RunReport;
 use super::junit::junit;
+use crate::engine::Outcome;
+
+/// The directory of the bundles, in that of the reports.
+const BUNDLES: &str = "bundles";
 
 /// Where the reports are written.
 #[derive(Clone, Debug)]
@@ -34,6 +38,36 @@ impl Files {
     pub fn new(directory: &Path) -> Result<Self, ReportError> {
         std::fs::create_dir_all(directory).map_err(|error| ReportError::new(directory, error))?;
         Ok(Self { directory: directory.to_owned() })
+    }
+
+    /// Removes the bundles of an earlier run.
+    pub fn without_bundles(self) -> Result<Self, ReportError> {
+        let path = self.directory.join(BUNDLES);
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ReportError::new(&path, error)),
+            _ => Ok(self),
+        }
+    }
+
+    /// Writes the logs and objects of a scenario that failed into a directory of its own, and notes where they are. What
+    /// was there of an earlier run of it is removed in any case.
+    pub fn bundle(&self, outcome: &mut Outcome) -> Result<(), ReportError> {
+        let mut path = self.directory.join(BUNDLES).join(&outcome.scenario);
+        if outcome.repetition > 1 {
+            path.set_file_name(format!("{}-{}", path.file_name().unwrap_or_default().display(), outcome.repetition));
+        }
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(ReportError::new(&path, error)),
+            _ => {}
+        }
+        for (name, text) in std::mem::take(&mut outcome.bundle) {
+            let file = path.join(name);
+            let written = std::fs::create_dir_all(file.parent().unwrap_or(&path));
+            let written = written.and_then(|()| std::fs::write(&file, text));
+            written.map_err(|error| ReportError::new(&file, error))?;
+            outcome.written = Some(path.clone());
+        }
+        Ok(())
     }
 
     /// The machine-readable report.
@@ -91,6 +125,29 @@ mod tests {
         assert!(std::fs::read_to_string(files.junit()).unwrap().contains("gate/y"));
         let left = std::fs::read_dir(directory.path().join("reports")).unwrap().count();
         assert_eq!(left, 2, "nothing but the two reports");
+    }
+
+    #[test]
+    fn a_bundle_takes_the_place_of_an_earlier_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = Files::new(directory.path()).unwrap();
+        let failed = |name: &str| {
+            let bundle = [(name.to_owned(), "text".to_owned())].into();
+            Outcome { bundle, repetition: 2, ..outcome("gate/x", Verdict::Failed) }
+        };
+        let mut first = failed("logs/demo-0/probe.log");
+        files.bundle(&mut first).unwrap();
+        let path = directory.path().join("bundles/gate/x-2");
+        assert_eq!((first.written, first.bundle.len()), (Some(path.clone()), 0));
+        assert_eq!(std::fs::read_to_string(path.join("logs/demo-0/probe.log")).unwrap(), "text");
+        files.bundle(&mut failed("operator.log")).unwrap();
+        assert!(path.join("operator.log").exists() && !path.join("logs").exists());
+        let mut passed = Outcome { repetition: 2, ..outcome("gate/x", Verdict::Passed) };
+        files.bundle(&mut passed).unwrap();
+        assert!(passed.written.is_none() && !path.exists());
+        files.bundle(&mut failed("operator.log")).unwrap();
+        files.without_bundles().unwrap();
+        assert!(!directory.path().join("bundles").exists());
     }
 
     #[test]

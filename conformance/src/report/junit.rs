@@ -67,7 +67,8 @@ fn case(outcome: &Outcome) -> TestCase {
 fn non_success(kind: NonSuccessKind, outcome: &Outcome, reason: &str) -> TestCaseStatus {
     let mut status = TestCaseStatus::non_success(kind);
     status.set_message(reason.lines().next().unwrap_or_default());
-    let text: Vec<String> = outcome.failures.iter().map(render).collect();
+    let mut text: Vec<String> = outcome.failures.iter().map(render).collect();
+    text.extend(outcome.written.iter().map(|bundle| format!("logs and objects: {}", bundle.display())));
     status.set_description(text.join("\n"));
     status
 }

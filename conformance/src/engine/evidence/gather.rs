@@ -82,7 +82,7 @@ fn redacted(entry: &Entry) -> Entry {
     entry
 }
 
-fn redact_value(value: &mut Value) {
+pub(super) fn redact_value(value: &mut Value) {
     match value {
         Value::String(text) => *text = redact(text),
         Value::Array(list) => list.iter_mut().for_each(redact_value),

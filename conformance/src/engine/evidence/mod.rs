@@ -2,6 +2,7 @@
 //!
 //! `gather` asks; the rest is pure. Everything in a report has been redacted.
 
+mod bundle;
 mod gather;
 mod render;
 
@@ -13,6 +14,7 @@ use super::watch::Entry;
 use crate::path::Path;
 use crate::redact::redact;
 
+pub use bundle::{Bundle, bundle};
 pub use gather::gather;
 pub(super) use gather::{list, statuses};
 pub use render::render;
