@@ -83,7 +83,7 @@ e2e-one NAME *ARGS:
 
 # Run every scenario on kind without a registry, with the double (skipped where there is no kind lab)
 e2e-offline *ARGS:
-    ci/e2e-offline {{ ARGS }}
+    ci/lab with cargo run --locked -p conformance -- run {{ ARGS }}
 
 # GitHub: which Kubernetes versions the end-to-end workflow runs on
 e2e-versions:
@@ -119,6 +119,10 @@ bench *ARGS:
 # Break the operator in each known way and see that the right scenario says so
 defects *ARGS:
     cargo test -p conformance --test defects -- --ignored {{ ARGS }}
+
+# The same on kind, without a registry; such as `just defects-kind gate::does_not_need_the_uri`
+defects-kind *ARGS:
+    ci/lab with cargo test -p conformance --test defects -- --ignored {{ ARGS }}
 
 # Kill everything at random moments and see that nothing stays behind
 leaks *ARGS:

@@ -4,7 +4,7 @@
 //! scenarios must fail (`Fails:`, one line each); all others must pass. What the suite says is a snapshot.
 //!
 //! One test per defect, ignored by default: each builds an operator and runs every scenario. `just defects` runs them,
-//! one after the other.
+//! one after the other; `just defects-kind` on kind, where the same scenarios must fail.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -60,6 +60,10 @@ fn check(defect: &Defect) -> Result<(), Failed> {
             said(&report)
         )
         .into());
+    }
+    // Elsewhere the same scenarios fail, at other addresses and with other pods.
+    if std::env::var("CONFORMANCE_ENV").is_ok_and(|environment| environment != "embedded") {
+        return Ok(());
     }
     let snapshot = defect.name.replace("::", "__");
     std::panic::catch_unwind(|| {

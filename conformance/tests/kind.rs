@@ -225,6 +225,29 @@ fn a_kept_cluster_is_used_again_until_it_is_cleaned() {
     round.check();
 }
 
+/// One that somebody has stopped or deleted by hand is told, and the second is forgotten.
+#[test]
+#[ignore = "needs Docker; `just leaks-kind`"]
+fn a_kept_cluster_that_was_deleted_by_hand_is_made_again() {
+    let mut round = Round::new();
+    let (mut runner, said) = round.start(&["--keep"]);
+    wait_for(&mut round, &said, "installing dittofs-operator: done");
+    assert_eq!(wait(&mut runner, RUN).code(), Some(0));
+    let [node] = &round.containers()[..] else { panic!("one node is kept") };
+
+    docker(&["stop", "--time", "0", node]);
+    let (mut runner, said) = round.start(&["--reuse"]);
+    wait_for(&mut round, &said, "its node does not run");
+    assert_eq!(wait(&mut runner, END).code(), Some(3));
+
+    docker(&["rm", "--force", "--volumes", node]);
+    let (mut runner, said) = round.start(&["--reuse"]);
+    wait_for(&mut round, &said, "was deleted by somebody");
+    wait_for(&mut round, &said, "creating the kind cluster");
+    assert_eq!(wait(&mut runner, RUN).code(), Some(0));
+    round.check();
+}
+
 /// A daemon that goes away in the middle is an environment failure, told as such; what it holds is removed when it is back.
 #[test]
 #[ignore = "needs Docker; `just leaks-kind`"]

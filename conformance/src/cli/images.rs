@@ -5,21 +5,26 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::CliError;
-use super::options::ToolOptions;
+use super::kind::absolute;
+use super::options::{ToolOptions, root};
 use super::tools::in_workshop;
 use crate::exit::Exit;
 use crate::images::{self, Bundle, Programs, Source};
+use crate::implementation::Implementation;
 use crate::tools::{Display, ToolError, Workshop};
 
 /// Make the container images of the kind environment, and show what they are called and where they are.
 #[derive(Clone, Debug, Args)]
 pub struct Images {
     /// Use no registry: make everything of Debian packages and Go modules, `MinIO` too
-    #[arg(long)]
+    #[arg(long, env = "CONFORMANCE_OFFLINE", hide_env_values = true)]
     offline: bool,
     /// The directory with dittofs-operator and dittofs-probe [default: that of this program]
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
+    /// The implementation under test: its file says what the workload's image is called; the bundled operator by default
+    #[arg(long, value_name = "FILE", env = "CONFORMANCE_IMPLEMENTATION", hide_env_values = true)]
+    implementation: Option<PathBuf>,
     /// A further name for the workload, such as ghcr.io/marmos91/dittofs:0.1.0
     #[arg(long, value_name = "IMAGE")]
     workload: Vec<String>,
@@ -32,7 +37,11 @@ pub struct Images {
 
 impl Images {
     /// Performs the verb.
-    pub async fn perform(self, display: &Display) -> Result<Exit, CliError> {
+    pub async fn perform(mut self, display: &Display) -> Result<Exit, CliError> {
+        let file = self.implementation.clone().unwrap_or_else(|| root().join("implementations/bundled.yaml"));
+        let implementation = Implementation::load(&absolute(&file)?);
+        let implementation = implementation.map_err(|error| CliError::new(Exit::Usage, format!("{error:#}")))?;
+        self.workload.extend(implementation.cluster.into_iter().flat_map(|cluster| cluster.workload));
         let made = async |workshop: &Workshop| {
             self.make(workshop).await.map_err(|error| CliError::environment(&error.into()))?;
             Ok(Exit::Ok)

@@ -7,6 +7,7 @@ mod clean;
 mod compare;
 mod env;
 mod error;
+mod existing;
 mod help;
 mod home;
 mod images;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, ValueEnum};
 
+use super::existing::ExistingOptions;
 use super::kind::{KindOptions, absolute};
 use super::{CliError, home};
 use tokio_util::sync::CancellationToken;
@@ -169,9 +170,6 @@ pub struct EnvironmentOptions {
     /// Where scenarios run
     #[arg(long, value_enum, default_value = "embedded", env = "CONFORMANCE_ENV", hide_env_values = true)]
     pub env: Kind,
-    /// For `--env existing`: the kubeconfig; KUBECONFIG or ~/.kube/config by default
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
     /// What is judged: a file that says how to build and start it; the bundled operator by default
     #[arg(long, value_name = "FILE", env = "CONFORMANCE_IMPLEMENTATION", hide_env_values = true)]
     implementation: Option<PathBuf>,
@@ -184,6 +182,9 @@ pub struct EnvironmentOptions {
     /// How much the operator and the supervisor log: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     operator_log: String,
+    /// A cluster that is there.
+    #[command(flatten)]
+    existing: ExistingOptions,
     /// What a kind cluster is made of.
     #[command(flatten)]
     kind: KindOptions,
@@ -356,8 +357,8 @@ impl EnvironmentOptions {
                 Ok(Arc::new(started.map_err(|error| CliError::environment(&error))?))
             }
             Kind::Existing => {
-                let connected = interrupted.run_until_cancelled(Existing::connect(self.kubeconfig.as_deref())).await;
-                Ok(Arc::new(connected.ok_or_else(|| CliError::new(Exit::Interrupted, "interrupted"))??))
+                let options = self.existing.options(self.implementation()?, &self.operator_log, &self.tools);
+                Ok(Arc::new(Box::pin(Existing::start(&options, display, interrupted)).await?))
             }
         }
     }

@@ -97,6 +97,14 @@ impl Docker {
         Ok(containers.into_iter().filter_map(|container| container.id).collect())
     }
 
+    /// Whether a container that has a label with this value runs.
+    pub async fn runs(&self, label: &str, value: &str) -> anyhow::Result<bool> {
+        let filter = HashMap::from([("label", vec![format!("{label}={value}")])]);
+        let options = ListContainersOptionsBuilder::new().filters(&filter).build();
+        let running = self.client.list_containers(Some(options)).await.context("listing containers")?;
+        Ok(!running.is_empty())
+    }
+
     /// Ends and removes a container with its anonymous volumes. One that is gone is no error.
     pub async fn remove(&self, container: &str) -> anyhow::Result<()> {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();

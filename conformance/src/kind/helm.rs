@@ -100,6 +100,21 @@ impl Helm {
         self.run(arguments).await.map(drop)
     }
 
+    /// Whether a release is there, however its installation has ended.
+    pub async fn is_installed(&self, release: &str, namespace: &str) -> anyhow::Result<bool> {
+        match self.run(words(&["status", release, "--namespace", namespace])).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.to_string().contains("not found") => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes a release with all that it has applied, but for its CRDs.
+    pub async fn uninstall(&self, release: &str, namespace: &str) -> anyhow::Result<()> {
+        let uninstall = ["uninstall", release, "--namespace", namespace, "--ignore-not-found", "--wait"];
+        self.run(words(&uninstall)).await.map(drop)
+    }
+
     /// The CRDs of a chart, as YAML.
     pub async fn crds(&self, chart: &Chart) -> anyhow::Result<String> {
         let mut arguments = words(&["show", "crds"]);

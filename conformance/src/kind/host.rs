@@ -99,16 +99,25 @@ impl Host {
                 name: built.implementation.cluster.as_ref().map(|it| it.deployment.clone()).unwrap_or_default(),
             },
         )?;
+        let helm = Helm { tool: helm, spawner: spawner.clone(), kubeconfig: made.cluster.kubeconfig.clone() };
         let ((operator, webhook), minio) = tokio::try_join!(
             async {
                 install::load(&workshop, &made.cluster, &archives).await?;
-                install::operator(&workshop, helm.clone(), &made, &built, &settings.log_level).await
+                let image = built.images.operator.repository_and_tag();
+                install::operator(
+                    &workshop,
+                    helm.clone(),
+                    &made.client,
+                    &built.implementation,
+                    image,
+                    &settings.log_level,
+                )
+                .await
             },
             start_minio(&workshop, &docker, &built.minio, &made.client),
         )?;
         let gateway = docker.gateway(NETWORK).await?.context("kind's network has no address of this machine")?;
         let addresses = Addresses::behind_services(gateway);
-        let helm = Helm { tool: helm, spawner: spawner.clone(), kubeconfig: made.cluster.kubeconfig.clone() };
         let inside = Inside { settings: &settings, spawner: &spawner, parts: &parts, addresses: &addresses };
         let percona = inside.percona(helm, &made, &minio).await?;
         let mut containers = made.cluster.nodes(&docker).await?;

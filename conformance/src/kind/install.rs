@@ -9,15 +9,16 @@ use super::cluster::{self, Cluster};
 use super::docker::{Docker, NETWORK};
 use super::fingerprint::Fingerprint;
 use super::helm::{Chart, Helm};
-use super::ledger::{Entry, Ledger, cluster_name};
-use super::limits;
+use super::ledger::{CLUSTER_LABEL, Entry, Ledger, cluster_name};
 use super::operator::Workload;
-use super::parts::{Built, existing, node_image};
+use super::parts::{existing, node_image};
 use super::percona::Presence;
 use super::settings::{PerconaKind, Settings};
+use super::{limits, sweep};
 use crate::chart::Staged;
+use crate::implementation::Implementation;
 use crate::process::default_base;
-use crate::tools::{self, Progress, Tool, Workshop, versions};
+use crate::tools::{self, Progress, Workshop, versions};
 
 /// A cluster that pods can be made in.
 pub(super) struct Made {
@@ -47,7 +48,7 @@ pub(super) async fn make(workshop: &Workshop, settings: &Settings, docker: &Dock
             .with_context(|| format!("reading {}", configuration.display()))?,
         percona: percona_name(settings),
     };
-    let kept = if settings.reuse { find_kept(&ledger, &wanted)? } else { None };
+    let kept = if settings.reuse { find_kept(docker, &ledger, &wanted, &workshop.progress).await? } else { None };
     let machine = docker.machine().await?;
     limits::check(&machine, &wanted.node_image)?;
     warn_untested(settings, &workshop.progress);
@@ -89,11 +90,16 @@ pub(super) async fn make(workshop: &Workshop, settings: &Settings, docker: &Dock
     Ok(Made { cluster, client, percona })
 }
 
-/// The kept cluster that fits; `None`: there is none at all.
+/// The kept cluster that fits; `None`: there is none at all. One that somebody has deleted is forgotten.
 ///
 /// # Errors
 /// There are some, and none fits: says what differs.
-fn find_kept(ledger: &Ledger, wanted: &Fingerprint) -> anyhow::Result<Option<Entry>> {
+async fn find_kept(
+    docker: &Docker,
+    ledger: &Ledger,
+    wanted: &Fingerprint,
+    progress: &Progress,
+) -> anyhow::Result<Option<Entry>> {
     let mut differences = Vec::new();
     for entry in ledger.entries()? {
         let Some(kept) = &entry.kept else { continue };
@@ -101,7 +107,16 @@ fn find_kept(ledger: &Ledger, wanted: &Fingerprint) -> anyhow::Result<Option<Ent
             differences.push(format!("{}: run {} uses it", entry.cluster, entry.run));
             continue;
         }
+        if docker.labelled(CLUSTER_LABEL, &entry.cluster).await?.is_empty() {
+            progress.begin(format!("the kept cluster {} was deleted by somebody", entry.cluster), None).done();
+            sweep::bury(docker, ledger, &entry, false).await?;
+            continue;
+        }
         match kept.differences(wanted).as_slice() {
+            [] if !docker.runs(CLUSTER_LABEL, &entry.cluster).await? => {
+                let [node, _] = entry.containers();
+                differences.push(format!("{}: its node does not run (`docker start {node}` starts it)", entry.cluster));
+            }
             [] => return Ok(Some(entry)),
             others => differences.push(format!("{}: {}", entry.cluster, others.join("; "))),
         }
@@ -139,17 +154,16 @@ pub(super) async fn load(workshop: &Workshop, cluster: &Cluster, archives: &[Pat
 }
 
 /// Installs the operator under test by its chart, and waits until it works.
-pub(super) async fn operator(
+pub(crate) async fn operator(
     workshop: &Workshop,
-    helm: Tool,
-    made: &Made,
-    built: &Built,
+    helm: Helm,
+    client: &Client,
+    implementation: &Implementation,
+    (repository, tag): (&str, &str),
     log_level: &str,
 ) -> anyhow::Result<(Workload, bool)> {
-    let implementation = &built.implementation;
     let Some(cluster) = &implementation.cluster else { bail!("the implementation file has no `cluster` section") };
     let step = workshop.progress.begin(format!("installing {}", implementation.name), None);
-    let helm = Helm { tool: helm, spawner: workshop.spawner.clone(), kubeconfig: made.cluster.kubeconfig.clone() };
     let directory = implementation.directory.join(&cluster.chart);
     // Helm refuses a directory whose dependencies were not downloaded.
     let staged =
@@ -159,14 +173,12 @@ pub(super) async fn operator(
     } else {
         Chart { chart: cluster.chart.clone(), repository: None, version: cluster.version.clone() }
     };
-    let (repository, tag) = built.images.operator.repository_and_tag();
     let values = implementation.chart_values(log_level, repository, tag)?;
     let namespace = &implementation.service_account.namespace;
     helm.install(&cluster.release, namespace, &chart, &values, true)
         .await
         .with_context(|| format!("installing {}", implementation.name))?;
-    let workload =
-        Workload { client: made.client.clone(), namespace: namespace.clone(), name: cluster.deployment.clone() };
+    let workload = Workload { client: client.clone(), namespace: namespace.clone(), name: cluster.deployment.clone() };
     workload.ready().await?;
     let webhook = workload.has_webhook().await?;
     if webhook {

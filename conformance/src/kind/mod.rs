@@ -29,6 +29,8 @@ mod settings;
 mod sweep;
 
 pub use capabilities::foreseen;
+pub(crate) use helm::Helm;
 pub use host::Host;
+pub(crate) use install::operator as install_operator;
 pub use settings::{ImageSource, PerconaKind, Settings};
 pub use sweep::{Swept, clean_up, sweep};

@@ -102,7 +102,7 @@ async fn sweep_ledger(ledger: &Ledger, kept: bool) -> anyhow::Result<Swept> {
 /// Removes what an entry stands for, and at last the entry itself; of one that `stays`, everything but the cluster.
 ///
 /// By the daemon's API: it does what `kind delete cluster` does, to half a cluster too, and touches no kubeconfig.
-async fn bury(docker: &Docker, ledger: &Ledger, entry: &Entry, stays: bool) -> anyhow::Result<()> {
+pub(super) async fn bury(docker: &Docker, ledger: &Ledger, entry: &Entry, stays: bool) -> anyhow::Result<()> {
     let [node, minio] = entry.containers();
     let names = if stays { vec![minio] } else { vec![node, minio] };
     let removal = async {
