@@ -11,7 +11,7 @@ use std::time::Duration;
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{EnvironmentOptions, sources};
+use crate::cli::{EnvironmentOptions, report_directory, sources};
 use crate::engine::evidence::render;
 use crate::engine::{Job, Outcome, Settings, Verdict, run};
 use crate::environment::Capabilities;
@@ -87,7 +87,7 @@ fn test(scenario: &Arc<Scenario>, file: PathBuf, plan: Plan) -> Result<(), Faile
     });
     runtime.shutdown_background();
     let mut outcome = outcome.map_err(|error| format!("the environment cannot be used: {error:#}"))?;
-    Files::new(&root().join("target/conformance"))?.bundle(&mut outcome)?;
+    Files::new(&report_directory())?.bundle(&mut outcome)?;
     judge(&outcome)
 }
 

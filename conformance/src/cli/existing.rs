@@ -35,4 +35,17 @@ impl ExistingOptions {
         let install = image.map(|image| Install { image, log_level: log_level.to_owned(), tools: tools.options() });
         Options { kubeconfig: self.kubeconfig.clone(), context: self.context.clone(), implementation, install }
     }
+
+    /// The options that say which cluster and which operator are meant.
+    pub fn arguments(&self) -> Vec<String> {
+        let kubeconfig = self.kubeconfig.as_ref().map(|path| path.display().to_string());
+        let image = self.operator_image.clone();
+        let named = [("--kubeconfig", kubeconfig), ("--context", self.context.clone()), ("--operator-image", image)];
+        let named = named.into_iter().filter_map(|(option, value)| Some([option.to_owned(), value?]));
+        let mut arguments: Vec<String> = named.flatten().collect();
+        if self.install_operator {
+            arguments.extend(["--allow-cluster-changes", "--install-operator"].map(str::to_owned));
+        }
+        arguments
+    }
 }

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::CliError;
+use super::home::source_file;
 use super::kind::absolute;
-use super::options::{ToolOptions, root};
+use super::options::ToolOptions;
 use super::tools::in_workshop;
 use crate::exit::Exit;
 use crate::images::{self, Bundle, Programs, Source};
@@ -38,8 +39,11 @@ pub struct Images {
 impl Images {
     /// Performs the verb.
     pub async fn perform(mut self, display: &Display) -> Result<Exit, CliError> {
-        let file = self.implementation.clone().unwrap_or_else(|| root().join("implementations/bundled.yaml"));
-        let implementation = Implementation::load(&absolute(&file)?);
+        let file = match &self.implementation {
+            Some(file) => absolute(file)?,
+            None => absolute(&source_file("implementations/bundled.yaml", "--implementation")?)?,
+        };
+        let implementation = Implementation::load(&file);
         let implementation = implementation.map_err(|error| CliError::new(Exit::Usage, format!("{error:#}")))?;
         self.workload.extend(implementation.cluster.into_iter().flat_map(|cluster| cluster.workload));
         let made = async |workshop: &Workshop| {

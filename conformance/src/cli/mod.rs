@@ -30,7 +30,7 @@ use include_dir::Dir;
 use crate::exit::Exit;
 
 pub use error::CliError;
-pub use home::sources;
+pub use home::{report_directory, sources};
 pub use options::EnvironmentOptions;
 
 /// Judges operators for `DittoServer`s on the Percona Operator for PostgreSQL.

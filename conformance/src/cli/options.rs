@@ -276,13 +276,15 @@ impl EnvironmentOptions {
             Kind::Existing => Some("existing"),
         };
         say("--env", environment.map(str::to_owned));
-        say("--kubeconfig", path(&self.kubeconfig));
         say("--implementation", path(&self.implementation));
         say("--percona-crds", path(&self.percona_crds));
         say("--s3", (self.s3 == S3::Minio).then(|| "minio".to_owned()));
         say("--kubernetes", self.tools.kubernetes.clone());
         if self.env == Kind::Kind {
             arguments.extend(self.kind.arguments());
+        }
+        if self.env == Kind::Existing {
+            arguments.extend(self.existing.arguments());
         }
         arguments
     }
@@ -324,9 +326,6 @@ impl EnvironmentOptions {
     /// Refuses an implementation file that cannot be used, or that declares what `selected` does not know, before anything
     /// is started.
     pub fn check(&self, selected: &Selected) -> Result<(), CliError> {
-        if self.env == Kind::Existing {
-            return Ok(());
-        }
         let path = match &self.implementation {
             Some(path) => path.clone(),
             None => home::shown(&self.implementation()?),

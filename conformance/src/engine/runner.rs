@@ -77,7 +77,7 @@ pub async fn run(environment: &dyn Environment, job: &Job, settings: &Settings) 
     match leased {
         None => run.outcome.verdict = Verdict::Interrupted,
         Some(Err(error)) => run.trouble(&error.into()),
-        Some(Ok(site)) => run.on(site).await,
+        Some(Ok(site)) => Box::pin(run.on(site)).await,
     }
     run.outcome
 }

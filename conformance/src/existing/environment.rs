@@ -82,18 +82,17 @@ impl Existing {
             }
             Err(error) => return Err(given_up(&unusable(error).to_string(), installed).await),
         };
-        let declined = implementation.unsupported.iter();
-        let declined = declined.map(|entry| (entry.requirement.clone(), entry.reason.clone())).collect();
         let here = if installed.is_some() { implementation.version.clone() } else { "as it is there".to_owned() };
         Ok(Self {
             description: Description {
                 environment: "existing".to_owned(),
                 kubernetes: version.git_version,
                 percona: "as it is there".to_owned(),
-                implementation: implementation.name,
+                implementation: implementation.name.clone(),
                 implementation_version: here,
+                about: implementation.about(),
             },
-            capabilities: Capabilities { declined, ..seen.capabilities() },
+            capabilities: Capabilities { declared: implementation.declared(), ..seen.capabilities() },
             site: Arc::new(Cluster { config, client, bindings: json!({}) }),
             installed: Mutex::new(installed),
         })
