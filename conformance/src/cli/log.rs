@@ -26,7 +26,8 @@ pub struct LogOptions {
 
 /// Starts logging.
 pub fn init(options: &LogOptions) {
-    let filter = EnvFilter::new(&options.log);
+    // It tells as errors what its caller is told too, and handles: a log that is not there yet.
+    let filter = EnvFilter::new(format!("kube_client::client::builder=off,{}", options.log));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(true);
     let file = options.log_file.as_ref().map(|path| OpenOptions::new().create(true).append(true).open(path));
     // A second initialisation, and a file that cannot be opened, cost the log and nothing else.

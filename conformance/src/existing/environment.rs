@@ -76,7 +76,7 @@ impl Existing {
             Ok(_) => {
                 let why = format!(
                     "the cluster at {chosen} does not serve DittoServer: install the operator in it, or add \
-                     `--install-operator --allow-cluster-changes`"
+                     `--install-operator --operator-image IMAGE --allow-cluster-changes`"
                 );
                 return Err(given_up(&why, installed).await);
             }

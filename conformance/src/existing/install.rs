@@ -1,18 +1,24 @@
 //! Installing the operator under test by its chart, when that was asked for, and removing what was not there before.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams};
 use kube::config::Kubeconfig;
+use kube::runtime::conditions::is_deleted;
+use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 
 use crate::implementation::Implementation;
 use crate::kind::{Helm, install_operator};
 use crate::process::{Run, Spawner, default_base};
 use crate::tools::{self, Cache, Display, Workshop};
+
+/// How long the operator's namespace may take to go.
+const GONE_WITHIN: Duration = Duration::from_mins(1);
 
 /// What is installed, and with what.
 #[derive(Clone, Debug)]
@@ -124,7 +130,15 @@ impl Installed {
             let api: Api<Namespace> = Api::all(self.client.clone());
             match api.delete(namespace, &DeleteParams::default()).await {
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
-                deleted => drop(deleted.with_context(|| format!("removing namespace {namespace}"))?),
+                deleted => {
+                    let uid = deleted.with_context(|| format!("removing namespace {namespace}"))?;
+                    let uid = uid.either(|namespace| namespace.metadata.uid, |_| None).unwrap_or_default();
+                    let gone = await_condition(api, namespace, is_deleted(&uid));
+                    let gone = tokio::time::timeout(GONE_WITHIN, gone).await;
+                    gone.with_context(|| {
+                        format!("namespace {namespace} is still there after {} s", GONE_WITHIN.as_secs())
+                    })??;
+                }
             }
         }
         Ok(())
