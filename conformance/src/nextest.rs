@@ -59,7 +59,8 @@ fn trial(entry: Entry, plan: &Plan, capabilities: &Capabilities, listing: bool) 
             return Trial::test(name, move || Err(Failed::from(text)));
         }
     };
-    let reason = capabilities.lacking(&scenario.needs).or_else(|| capabilities.declines(&scenario.covers));
+    let whole = scenario.about_the_run().then_some("it is about a whole run, which `conformance run` makes");
+    let reason = capabilities.lacking(&scenario.needs).or_else(|| capabilities.declines(&scenario.covers)).or(whole);
     if let (Some(reason), true) = (reason, listing) {
         // The format of the list has no place for a reason, and standard output belongs to it.
         eprintln!("{name} is ignored: {reason}");
@@ -81,6 +82,7 @@ fn test(scenario: &Arc<Scenario>, file: PathBuf, plan: Plan) -> Result<(), Faile
             run: format!("{:08x}", rand::random::<u32>()),
             timeout_multiplier: multiplier,
             keep_failed: false,
+            permissions: Arc::default(),
             interrupted: CancellationToken::new(),
         };
         anyhow::Ok(run(&environment, &job, &settings).await)

@@ -85,7 +85,7 @@ fn cluster_rules() -> Vec<Value> {
         rule("pgv2.percona.com", &["perconapgclusters"], &["get", "list", "watch", "create"]),
         // Server-side apply asks for create when the object is new, and for patch always.
         rule("apps", &["statefulsets"], &["get", "list", "watch", "create", "patch"]),
-        rule("", &["services"], &["list", "watch", "create", "patch"]),
+        rule("", &["services"], &["get", "list", "watch", "create", "patch"]),
         // triggers: pods that gave up on their database.
         rule("", &["pods"], &["list", "watch"]),
         // triggers see metadata only, but RBAC cannot tell that apart; dereference and webhook read those that are referenced.

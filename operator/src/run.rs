@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::IsTerminal as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -105,6 +106,7 @@ async fn lead(
     let (store, queue) = triggers::start(&client, move || readiness.done("caches"));
     let pods = PodOptions { init_image: args.init_image, database_wait: args.database_wait_timeout };
     let context = controller::Context::new(client, pods, args.progress_deadline, instance, metrics.clone());
+    let context = Arc::new(context);
     let reconciling = controller::run(context, store, queue, shutdown.clone());
     let result = if let Some(held) = held {
         while_held(held, reconciling).await

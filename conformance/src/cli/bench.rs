@@ -125,7 +125,7 @@ impl Bench {
         measured.up.push(begin.elapsed().as_secs_f64());
         measured.description = Some(environment.description().clone());
 
-        let log = site.audit_log();
+        let log = site.audit_log().map(|log| log.path);
         drop(site);
         let begin = Instant::now();
         let (exit, _) = together(environment, jobs.to_vec(), usize::from(self.parallel), interrupted).await;
@@ -181,11 +181,12 @@ async fn together(
         run: format!("{:08x}", rand::random::<u32>()),
         timeout_multiplier: 1.0,
         keep_failed: false,
+        permissions: Arc::default(),
         interrupted: interrupted.clone(),
     };
     let mut sightings = Vec::new();
     let mut counts = Counts::default();
-    run(environment.clone(), jobs, Pace { parallel, fail_fast: true }, &settings, |progress| {
+    run(environment.clone(), jobs, Pace { parallel, fail_fast: true, partial: true }, &settings, |progress| {
         let Progress::Ended(outcome) = progress else { return };
         if outcome.verdict != Verdict::Passed {
             let reason = outcome.reason.as_deref().unwrap_or("no reason is known");

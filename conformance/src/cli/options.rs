@@ -41,9 +41,14 @@ impl Selection {
         Self { names: Vec::new(), filter: Vec::new(), scenarios }
     }
 
+    /// Whether it may leave scenarios out.
+    pub fn is_partial(&self) -> bool {
+        !self.names.is_empty() || !self.filter.is_empty()
+    }
+
     /// This selection, or `names` when it names nothing.
     pub fn or(mut self, names: &[&str]) -> Self {
-        if self.names.is_empty() && self.filter.is_empty() {
+        if !self.is_partial() {
             self.names = names.iter().map(|name| (*name).to_owned()).collect();
         }
         self

@@ -101,6 +101,7 @@ impl Run {
             run: format!("{:08x}", rand::random::<u32>()),
             timeout_multiplier: self.options.timeout_multiplier,
             keep_failed: self.options.keep_failed,
+            permissions: Arc::default(),
             interrupted: interrupted.clone(),
         };
         let mut run = RunReport::new(settings.run.clone(), &*environment, self.environment.arguments(), jobs.len());
@@ -132,7 +133,11 @@ impl Run {
         let mut console = Console::stdout();
         console.begin(&report, usize::from(self.options.parallel));
         files.write(&report)?;
-        let pace = Pace { parallel: usize::from(self.options.parallel), fail_fast: self.options.fail_fast };
+        let pace = Pace {
+            parallel: usize::from(self.options.parallel),
+            fail_fast: self.options.fail_fast,
+            partial: self.selection.is_partial(),
+        };
         let mut unwritten = None;
         run(environment, jobs, pace, settings, |progress| match progress {
             Progress::Began(job) => tracing::info!(scenario = job.scenario.name, "began"),

@@ -83,6 +83,8 @@ pub(super) fn launch(binary: &Path, directory: &Path, port: u16) -> Launch {
         .arg("--delete-collection-workers=8")
         .arg(format!("--audit-policy-file={}", file("audit-policy.yaml")))
         .arg(format!("--audit-log-path={}", file("audit.log")))
+        // In MiB: never rotated, so that what has been read stays where it was.
+        .arg("--audit-log-maxsize=1048576")
         .directory(directory)
         .log(directory.join("kube-apiserver.log"))
 }

@@ -10,7 +10,9 @@ use serde_json::json;
 
 use super::host::Own;
 use super::stack::Stack;
-use crate::environment::{Container, Database, DatabaseRequest, EnvironmentError, Fault, FaultId, OperatorState};
+use crate::environment::{
+    AuditLog, Container, Database, DatabaseRequest, EnvironmentError, Fault, FaultId, OperatorState,
+};
 use crate::supervisor::{Beside, BesideOptions, Granted, Lease, Permit};
 
 /// What one scenario has.
@@ -70,7 +72,10 @@ impl Lease for EmbeddedLease {
                 },
             }),
             secrets: vec![endpoint.secret_key.clone()],
-            audit_log: Some(self.stack.plane().audit_log()),
+            audit_log: Some(AuditLog {
+                path: self.stack.plane().audit_log(),
+                operator: self.stack.shared().prepared.implementation().service_account.user(),
+            }),
         }
     }
 

@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::deadline::Deadline;
 use super::differences::Differences;
 use super::guard::Guards;
+use super::permissions::Permissions;
 use super::trouble::{Subject, Trouble};
 use super::watch::{Feed, Hub, Kind, Observation};
 use crate::environment::{FaultId, Site};
@@ -41,6 +42,8 @@ pub struct Context {
     pub faults: BTreeMap<String, FaultId>,
     /// Every version of the namespace's pods since the scenario began: of those that are gone, the logs may be there.
     pub pods: UnboundedReceiver<Observation>,
+    /// What the operator has used of its roles in this run.
+    pub permissions: Arc<Permissions>,
     /// Warnings of the API server and of the engine, for the report.
     pub warnings: Vec<String>,
     /// What was waited for and seen, for the report.

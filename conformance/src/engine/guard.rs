@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::requests::{Allowance, Tail};
 use super::trouble::{Failure, Mismatched, Subject, Trouble};
 use super::watch::{Feed, Hub, Observation, resource_version};
 
@@ -35,6 +36,8 @@ pub struct Demand {
 /// The guards of a scenario that are in force.
 pub struct Guards {
     active: BTreeMap<String, Active>,
+    /// Those that count requests: judged when they are released, because nothing tells of a request as it is made.
+    counting: BTreeMap<String, (Tail, Allowance)>,
     violations: watch::Sender<Option<Failure>>,
 }
 
@@ -53,7 +56,7 @@ struct Judged {
 
 impl Default for Guards {
     fn default() -> Self {
-        Self { active: BTreeMap::new(), violations: watch::Sender::new(None) }
+        Self { active: BTreeMap::new(), counting: BTreeMap::new(), violations: watch::Sender::new(None) }
     }
 }
 
@@ -65,6 +68,11 @@ impl Guards {
         let name = demand.name.clone();
         let task = judge(demand, feed.subscribe(), finished, self.violations.clone());
         self.active.insert(name, Active { feed, finish, task: AbortOnDropHandle::new(tokio::spawn(task)) });
+    }
+
+    /// Counts the requests in `log` from where it stands until the guard is released.
+    pub fn count(&mut self, log: Tail, allowance: Allowance) {
+        self.counting.insert(allowance.name.clone(), (log, allowance));
     }
 
     /// Waits for the first violation of any guard.
@@ -82,6 +90,9 @@ impl Guards {
 
     /// Ends the guard `name`, judged up to this moment. `limit` bounds how long the watch may take to catch up.
     pub async fn release(&mut self, hub: &Hub, name: &str, limit: Duration) -> Result<(), Trouble> {
+        if let Some((mut log, allowance)) = self.counting.remove(name) {
+            return Ok(allowance.judge(&log.read().await?)?);
+        }
         let Some(active) = self.active.remove(name) else {
             return Err(Trouble::broken(format!("there is no guard {name} in force")));
         };
@@ -102,7 +113,7 @@ impl Guards {
 
     /// Ends all guards that are left, judged up to this moment.
     pub async fn release_all(&mut self, hub: &Hub, limit: Duration) -> Result<(), Trouble> {
-        while let Some(name) = self.active.keys().next().cloned() {
+        while let Some(name) = self.active.keys().chain(self.counting.keys()).next().cloned() {
             self.release(hub, &name, limit).await?;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! What must be true of every scenario, whatever it is about.
 //!
-//! The operator was not restarted and did not panic, and no secret value stands where somebody could read it who may
-//! not read Secrets.
+//! The operator was not restarted and did not panic, it asked for nothing that its roles do not allow, and no secret
+//! value stands where somebody could read it who may not read Secrets.
 
 use std::path::Path;
 
@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::context::Context;
 use super::evidence::{list, statuses};
+use super::requests::{Tail, forbidden};
 use super::secrets;
 use super::trouble::{Failure, Trouble};
 use crate::environment::{Container, EnvironmentError, OperatorState, Site};
@@ -18,35 +19,59 @@ use crate::redact;
 /// How a panic begins in a log: Rust's, and Go's.
 const PANICS: [&str; 4] = ["panicked at ", "panic: ", "Observed a panic", "fatal error: "];
 
-/// The operator before the scenario: what happened earlier is not the scenario's.
+/// What happened before the scenario and is not the scenario's.
 pub struct Before {
+    /// None where the environment does not know the operator.
+    operator: Option<Operator>,
+    /// None where there is no audit log.
+    requests: Option<Tail>,
+}
+
+struct Operator {
     unexpected_exits: u32,
     log_length: u64,
 }
 
 impl Before {
-    /// What the operator has logged since.
+    /// What the operator has logged since; empty where it is not known.
     pub async fn log(&self, state: &OperatorState) -> String {
+        match &self.operator {
+            Some(operator) => operator.log(state).await,
+            None => String::new(),
+        }
+    }
+}
+
+impl Operator {
+    async fn log(&self, state: &OperatorState) -> String {
         read_from(&state.log, self.log_length).await
     }
 }
 
-/// Looks at the operator before the scenario begins. `None` where the environment does not know it.
-pub async fn before(site: &dyn Site) -> Result<Option<Before>, EnvironmentError> {
-    match site.operator().await {
+/// Looks at the operator before the scenario begins.
+pub async fn before(site: &dyn Site) -> Result<Before, EnvironmentError> {
+    let operator = match site.operator().await {
         Ok(state) => {
             let log_length = tokio::fs::metadata(&state.log).await.map_or(0, |file| file.len());
-            Ok(Some(Before { unexpected_exits: state.unexpected_exits, log_length }))
+            Some(Operator { unexpected_exits: state.unexpected_exits, log_length })
         }
-        Err(EnvironmentError::Unsupported(_)) => Ok(None),
-        Err(error) => Err(error),
-    }
+        Err(EnvironmentError::Unsupported(_)) => None,
+        Err(error) => return Err(error),
+    };
+    let requests = match site.audit_log() {
+        Some(log) => Some(Tail::end(log).await),
+        None => None,
+    };
+    Ok(Before { operator, requests })
 }
 
 /// Everything that is not as it must be.
-pub async fn check(before: Option<&Before>, context: &Context) -> Result<Vec<Failure>, Trouble> {
+pub async fn check(before: &mut Before, context: &Context) -> Result<Vec<Failure>, Trouble> {
     let mut failures = Vec::new();
-    if let Some(before) = before {
+    if let Some(requests) = &mut before.requests {
+        failures.extend(forbidden(&requests.read().await?, &context.namespace));
+    }
+    if let Some(before) = &before.operator {
         let state = context.site.operator().await?;
         let log = before.log(&state).await;
         failures.extend(operator(before, &state, &log));
@@ -56,7 +81,7 @@ pub async fn check(before: Option<&Before>, context: &Context) -> Result<Vec<Fai
     Ok(failures)
 }
 
-fn operator(before: &Before, state: &OperatorState, log: &str) -> Vec<Failure> {
+fn operator(before: &Operator, state: &OperatorState, log: &str) -> Vec<Failure> {
     let mut failures = Vec::new();
     let exits = state.unexpected_exits.saturating_sub(before.unexpected_exits);
     if exits > 0 {
@@ -157,7 +182,7 @@ mod tests {
     use super::*;
 
     fn judged(exits: u32, log: &str) -> Vec<String> {
-        let before = Before { unexpected_exits: 1, log_length: 0 };
+        let before = Operator { unexpected_exits: 1, log_length: 0 };
         let state = OperatorState { unexpected_exits: exits, running: true, log: "log".into() };
         operator(&before, &state, log).into_iter().map(|failure| failure.message).collect()
     }

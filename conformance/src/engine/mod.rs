@@ -16,6 +16,8 @@ mod images;
 mod invariants;
 mod namespace;
 mod outcome;
+mod permissions;
+mod requests;
 mod runner;
 pub mod schedule;
 mod secrets;
@@ -26,6 +28,7 @@ pub mod watch;
 
 pub use context::Sighting;
 pub use outcome::{Outcome, StepOutcome, Verdict};
+pub use permissions::Permissions;
 pub use runner::{Settings, run};
 pub use schedule::Job;
 pub use trouble::Failure;

@@ -31,10 +31,14 @@ pub fn slug(scenario: &str) -> String {
     slug[..slug.len().min(SLUG)].trim_matches('-').to_owned()
 }
 
-/// The labels of every namespace of a scenario in a run.
-pub fn marks(scenario: &str, run: &str) -> BTreeMap<String, String> {
-    let labels = [(RUN_LABEL, run), (SCENARIO_LABEL, &slug(scenario)), POD_SECURITY];
-    labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+/// The labels of every namespace of a scenario in a run; `restricted` pods are the only ones that it takes.
+pub fn marks(scenario: &str, run: &str, restricted: bool) -> BTreeMap<String, String> {
+    let labels = [(RUN_LABEL, run), (SCENARIO_LABEL, &slug(scenario))];
+    labels
+        .into_iter()
+        .chain(restricted.then_some(POD_SECURITY))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// Creates the namespace with these labels and gives its name.

@@ -19,15 +19,18 @@ use super::differences::Differences;
 use super::evidence::{FailureReport, Place, bundle, gather};
 use super::guard::Guards;
 use super::outcome::{Outcome, StepOutcome, Verdict};
+use super::permissions::Permissions;
 use super::schedule::Job;
 use super::trouble::{Failure, Trouble};
 use super::watch::{Hub, Kind};
 use super::{images, invariants, namespace, steps};
-use crate::environment::{Declared, Environment, LeaseRequest, Site};
+use crate::environment::{Capability, Declared, Environment, LeaseRequest, Site, Tolerated};
 use crate::redact::redact;
 use crate::scenario::expression::Bindings;
 use crate::scenario::{Operation, Scenario, Step, Timeout, Timeouts};
 
+/// The requirement that pods are accepted under the restricted Pod Security Standard.
+const RESTRICTED: &str = "pods/restricted";
 /// Bounds a whole scenario, so that a mistake in one cannot hold up a run for ever.
 const SCENARIO_LIMIT: Duration = Duration::from_mins(10);
 /// Bounds the end of a scenario: faults cleared, namespace gone. Finalizers of the databases take most of it.
@@ -48,6 +51,8 @@ pub struct Settings {
     pub timeout_multiplier: f64,
     /// Leaves the namespace of a failed scenario.
     pub keep_failed: bool,
+    /// What the operator uses of its roles.
+    pub permissions: Arc<Permissions>,
     /// Cancelled by the first Ctrl-C.
     pub interrupted: CancellationToken,
 }
@@ -82,6 +87,11 @@ pub async fn run(environment: &dyn Environment, job: &Job, settings: &Settings) 
     run.outcome
 }
 
+/// The outcome of a job that cannot be judged.
+pub fn skipped(job: &Job, why: &str) -> Outcome {
+    Outcome { verdict: Verdict::Skipped, reason: Some(why.to_owned()), ..Outcome::new(job) }
+}
+
 /// The outcome of a job that was never begun.
 pub fn not_begun(job: &Job, why: &str) -> Outcome {
     Outcome { verdict: Verdict::Interrupted, reason: Some(why.to_owned()), ..Outcome::new(job) }
@@ -107,19 +117,24 @@ impl Run {
             Some(None) => Err(Trouble::broken(format!("the site did not answer within {deadline}"))),
             None => Err(Trouble::Interrupted),
         };
-        let (mut context, before) = match prepared {
+        let (mut context, mut before) = match prepared {
             Ok(prepared) => prepared,
             Err(trouble) => return self.trouble(&trouble),
         };
         // What one scenario breaks in the engine must not end the others, nor leave its namespace behind.
-        let judged = AssertUnwindSafe(self.judge(&mut context, before.as_ref())).catch_unwind().await;
+        let judged = AssertUnwindSafe(self.judge(&mut context, &mut before)).catch_unwind().await;
         if let Err(panic) = judged {
             let message = panic.downcast_ref::<String>().map(String::as_str);
             let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
             self.trouble(&Trouble::broken(format!("the engine panicked: {message}")));
         }
-        self.bundle(before.as_ref(), &mut context).await;
+        self.bundle(&before, &mut context).await;
         self.outcome.duration = begin.elapsed();
+        if let Some(log) = context.site.audit_log()
+            && let Err(trouble) = self.settings.permissions.note(log).await
+        {
+            self.trouble(&trouble);
+        }
         let begin = Instant::now();
         self.clean_up(&mut context).await;
         self.outcome.cleanup = begin.elapsed();
@@ -130,7 +145,7 @@ impl Run {
     }
 
     /// Steps, catch, finally, guards and invariants, in this order.
-    async fn judge(&mut self, context: &mut Context, before: Option<&invariants::Before>) {
+    async fn judge(&mut self, context: &mut Context, before: &mut invariants::Before) {
         let scenario = self.scenario.clone();
         let deadline = Deadline::after("scenario", self.scaled(SCENARIO_LIMIT));
         let mut passed = match steps::bind(&scenario.bindings, context) {
@@ -275,7 +290,7 @@ impl Run {
     }
 
     /// Gathers the logs and objects of a scenario that failed, once.
-    async fn bundle(&mut self, before: Option<&invariants::Before>, context: &mut Context) {
+    async fn bundle(&mut self, before: &invariants::Before, context: &mut Context) {
         if self.outcome.bundle.is_empty() && matches!(self.outcome.verdict, Verdict::Failed | Verdict::Error) {
             self.outcome.bundle = bundle(before, context).await;
         }
@@ -333,14 +348,20 @@ async fn prepare(
     site: Arc<dyn Site>,
     settings: &Settings,
     declared: &Declared,
-) -> Result<(Context, Option<invariants::Before>), Trouble> {
+) -> Result<(Context, invariants::Before), Trouble> {
     let before = invariants::before(&*site).await?;
     let agent = format!("conformance/{}", scenario.name);
     let mut config = site.config();
     let header = HeaderValue::from_str(&agent).map_err(Trouble::broken)?;
     config.headers.push((USER_AGENT, header));
     let client = Client::try_from(config).map_err(Trouble::broken)?;
-    let marks = namespace::marks(&scenario.name, &settings.run);
+    let differences = Differences::new(declared.clone());
+    let restricted = !declared.tolerate.contains(&Tolerated::UnrestrictedPods)
+        || scenario.covers.iter().any(|requirement| requirement == RESTRICTED);
+    if !restricted && scenario.needs.contains(&Capability::Pods) {
+        differences.note("the namespace takes pods that the restricted Pod Security Standard refuses");
+    }
+    let marks = namespace::marks(&scenario.name, &settings.run, restricted);
     let namespace = namespace::create(&client, &scenario.name, marks.clone())
         .await
         .map_err(|error| Trouble::broken(format!("no namespace can be created: {error}")))?;
@@ -349,7 +370,6 @@ async fn prepare(
         ("scenario", json!(scenario.name)),
         ("env", site.bindings().clone()),
     ]);
-    let differences = Differences::new(declared.clone());
     let hub = Hub::new(client.clone());
     let context = Context {
         completion: complete(&hub, &client, &namespace, &differences),
@@ -365,6 +385,7 @@ async fn prepare(
         bindings,
         guards: Guards::default(),
         faults: std::collections::BTreeMap::new(),
+        permissions: settings.permissions.clone(),
         warnings: Vec::new(),
         sightings: Vec::new(),
         site,

@@ -41,6 +41,8 @@ pub struct Pace {
     pub parallel: usize,
     /// Begins nothing new after the first failure.
     pub fail_fast: bool,
+    /// Whether these are not all the scenarios that there are.
+    pub partial: bool,
 }
 
 /// Something happened.
@@ -70,7 +72,7 @@ pub fn plan(scenarios: &[(Arc<Scenario>, PathBuf)], order: &Order) -> Vec<Job> {
 }
 
 /// Runs `jobs` and tells each end as it comes. What needs the whole site comes last, one after the other: it would make
-/// all others wait in the middle. What an interruption keeps from beginning is told as interrupted.
+/// all others wait in the middle. What is about the whole run comes at the very end, if all others have passed. What an interruption keeps from beginning is told as interrupted.
 pub async fn run(
     environment: Arc<dyn Environment>,
     jobs: Vec<Job>,
@@ -78,11 +80,20 @@ pub async fn run(
     settings: &Settings,
     mut tell: impl FnMut(Progress<'_>),
 ) {
+    let (last, jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.scenario.about_the_run());
     let (alone, beside): (Vec<Job>, Vec<Job>) =
         jobs.into_iter().partition(|job| job.scenario.isolation == Isolation::Operator);
     let mut stopped = false;
-    for (group, parallel) in [(beside, pace.parallel.max(1)), (alone, 1)] {
+    let mut unknown = pace.partial.then(|| "it is about a whole run, and this one is of some scenarios".to_owned());
+    for (group, parallel) in [(beside, pace.parallel.max(1)), (alone, 1), (last, 1)] {
         let mut waiting = VecDeque::from(group);
+        if waiting.front().is_some_and(|job| job.scenario.about_the_run())
+            && let Some(why) = &unknown
+        {
+            for job in waiting.drain(..) {
+                tell(Progress::Ended(Box::new(runner::skipped(&job, why))));
+            }
+        }
         let mut running = JoinSet::new();
         loop {
             while running.len() < parallel && !stopped && !settings.interrupted.is_cancelled() {
@@ -93,6 +104,11 @@ pub async fn run(
             let Some(ended) = running.join_next().await else { break };
             // A job catches its own panics; nobody aborts one.
             let Ok(outcome) = ended else { continue };
+            if outcome.verdict != Verdict::Passed {
+                unknown.get_or_insert_with(|| {
+                    format!("it is about a whole run, and in this one {} did not pass", outcome.scenario)
+                });
+            }
             stopped |= pace.fail_fast && matches!(outcome.verdict, Verdict::Failed | Verdict::Error);
             tell(Progress::Ended(Box::new(outcome)));
         }

@@ -29,6 +29,8 @@ pub enum Capability {
     PerconaControl,
     /// A control plane of its own can be had (`isolation: cluster`).
     ControlPlanes,
+    /// The requests of the operator under test can be read in the API server's audit log.
+    AuditLog,
     /// Containers see volumes at the absolute paths of their `volumeMounts`.
     AbsoluteMounts,
     /// CPU and memory limits are enforced.

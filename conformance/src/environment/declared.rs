@@ -36,12 +36,11 @@ pub struct Declared {
     pub conditions: BTreeMap<String, String>,
     /// Whether the `PerconaPGCluster` stays when its server is deleted.
     pub keeps_cluster_on_delete: bool,
-    /// What Percona needs of a `PerconaPGCluster` and the implementation leaves out.
+    /// Defects for which the suite makes up.
     pub tolerate: BTreeSet<Tolerated>,
 }
 
-/// Something that Percona needs of a `PerconaPGCluster`. Where it is tolerated that an implementation leaves it out, the
-/// suite adds it, so that one defect does not hide all others.
+/// A defect that would hide all others. Where it is tolerated, the suite makes up for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tolerated {
@@ -49,6 +48,9 @@ pub enum Tolerated {
     MissingProxy,
     /// The images of PostgreSQL, PgBouncer and pgBackRest, without which Percona 2.8 makes nothing.
     MissingImages,
+    /// Pods that the restricted Pod Security Standard refuses: the namespaces of scenarios take them then, but for those
+    /// that are about just that.
+    UnrestrictedPods,
 }
 
 impl Declared {
@@ -70,6 +72,9 @@ impl Declared {
         let tolerated = self.tolerate.iter().map(|tolerated| match tolerated {
             Tolerated::MissingProxy => "leaves out spec.proxy of the PerconaPGCluster, which the suite adds".to_owned(),
             Tolerated::MissingImages => "leaves out images of the PerconaPGCluster, which the suite adds".to_owned(),
+            Tolerated::UnrestrictedPods => {
+                "makes pods that the restricted Pod Security Standard refuses, which the suite lets in".to_owned()
+            }
         });
         unsupported.chain(conditions).chain(self.keeps_cluster_on_delete.then_some(keeps)).chain(tolerated).collect()
     }

@@ -12,6 +12,6 @@ pub use capability::{Capabilities, Capability};
 pub use declared::{About, Declared, Tolerated};
 pub use fault::{Fault, FaultId};
 pub use site::{
-    Container, Database, DatabaseRequest, Description, Environment, EnvironmentError, Isolation, LeaseRequest,
-    OperatorState, Site, Stream,
+    AuditLog, Container, Database, DatabaseRequest, Description, Environment, EnvironmentError, Isolation,
+    LeaseRequest, OperatorState, Site, Stream,
 };

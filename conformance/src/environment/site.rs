@@ -98,13 +98,24 @@ pub trait Site: Send + Sync {
     /// What the container has written so far (both streams), oldest first; empty when it has not started.
     async fn logs(&self, container: &Container) -> Result<String, EnvironmentError>;
 
-    /// The API server's audit log (JSON lines of `audit.k8s.io/v1` events), where it can be read.
-    fn audit_log(&self) -> Option<PathBuf> {
+    /// The API server's audit log, where it can be read.
+    fn audit_log(&self) -> Option<AuditLog> {
         None
     }
 
     /// State and log of the operator under test.
     async fn operator(&self) -> Result<OperatorState, EnvironmentError>;
+}
+
+/// What the API server notes about the requests that it has answered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditLog {
+    /// Lines of `audit.k8s.io/v1` events, each written before its request is answered. All requests of the operator under
+    /// test are in it.
+    pub path: PathBuf,
+    /// The operator's user name.
+    pub operator: String,
 }
 
 /// A connection to a Service.

@@ -77,6 +77,7 @@ impl Seen {
         for capability in [Capability::OperatorControl, Capability::PerconaControl, Capability::ControlPlanes] {
             absent(capability, "nothing is stopped or removed in an existing cluster; use --env kind or embedded");
         }
+        absent(Capability::AuditLog, "the audit log of an existing cluster is not reached through its API server");
         absent(Capability::NetworkPolicy, "whether the cluster's network enforces policies is not known");
         capabilities
     }
@@ -99,6 +100,7 @@ mod tests {
             Capability::OperatorControl,
             Capability::PerconaControl,
             Capability::ControlPlanes,
+            Capability::AuditLog,
             Capability::NetworkPolicy,
         ];
         assert_eq!(absent(true, true, true), never);

@@ -111,6 +111,13 @@ pub struct ServiceAccountName {
     pub name: String,
 }
 
+impl ServiceAccountName {
+    /// Its name as a user of the API server.
+    pub fn user(&self) -> String {
+        format!("system:serviceaccount:{}:{}", self.namespace, self.name)
+    }
+}
+
 /// How the operator is started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -38,6 +38,8 @@ pub(super) fn capabilities(
         let name = &implementation.name;
         absent.insert(Capability::Webhook, format!("the chart of {name} registers no validating webhook"));
     }
+    let reason = "the audit log of a kind cluster is inside its node; use --env embedded";
+    absent.insert(Capability::AuditLog, reason.to_owned());
     // Which network a node image brings cannot be seen from its name.
     let reason = "whether the network of these nodes enforces policies is not known";
     absent.insert(Capability::NetworkPolicy, reason.to_owned());

@@ -130,4 +130,9 @@ impl Scenario {
             .chain(&self.catch)
             .chain(&self.finally)
     }
+
+    /// Whether it judges what all scenarios of a run have seen together: then it comes last.
+    pub fn about_the_run(&self) -> bool {
+        self.operations().any(|operation| matches!(operation.action, Action::Permissions(_)))
+    }
 }

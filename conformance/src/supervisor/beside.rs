@@ -13,6 +13,7 @@ use crate::redact;
 pub struct Beside {
     server: Server,
     addresses: Addresses,
+    directory: PathBuf,
     /// Where it is.
     pub place: Place,
     /// The names by which its certificate, and pods, know it.
@@ -45,7 +46,7 @@ impl Beside {
             name: format!("database {}", request.name),
             installation,
             data: directory.join("data"),
-            directory,
+            directory: directory.clone(),
             address: place.listen,
             identity: authority.server(names.clone())?,
             archive_command: "true".to_owned(),
@@ -69,13 +70,16 @@ impl Beside {
             uri,
             ca: authority.certificate().to_owned(),
         };
-        Ok(Self { server, addresses, place, names, database })
+        Ok(Self { server, addresses, directory, place, names, database })
     }
 
-    /// Ends it.
+    /// Ends it and removes its data: of a long run there would be a lot to remove at the end.
     pub async fn stop(self) {
         self.server.stop().await;
         self.addresses.give_back(self.place.listen);
+        if let Err(error) = tokio::fs::remove_dir_all(&self.directory).await {
+            tracing::warn!(directory = %self.directory.display(), %error, "the data of a database could not be removed");
+        }
     }
 }
 

@@ -18,8 +18,8 @@ use super::process::{Charge, Life};
 use super::protocol::{Granted, Hello, Reply, Request};
 use super::start::{Started, end, start};
 use crate::environment::{
-    Capabilities, Container, Database, DatabaseRequest, Description, Environment, EnvironmentError, Fault, FaultId,
-    LeaseRequest, OperatorState, Site, Stream,
+    AuditLog, Capabilities, Container, Database, DatabaseRequest, Description, Environment, EnvironmentError, Fault,
+    FaultId, LeaseRequest, OperatorState, Site, Stream,
 };
 use crate::tools::Display;
 use crate::{hosts, reach, redact};
@@ -168,7 +168,7 @@ impl Site for LeasedSite {
         }
     }
 
-    fn audit_log(&self) -> Option<PathBuf> {
+    fn audit_log(&self) -> Option<AuditLog> {
         self.granted.audit_log.clone()
     }
 

@@ -13,8 +13,8 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWrite, AsyncWriteExt as
 use super::failure::StartError;
 use super::fingerprint::Fingerprint;
 use crate::environment::{
-    Capabilities, Container, Database, DatabaseRequest, Description, EnvironmentError, Fault, FaultId, LeaseRequest,
-    OperatorState,
+    AuditLog, Capabilities, Container, Database, DatabaseRequest, Description, EnvironmentError, Fault, FaultId,
+    LeaseRequest, OperatorState,
 };
 use crate::tools;
 
@@ -92,7 +92,7 @@ pub struct Granted {
     /// Values in the bindings that are secret.
     pub secrets: Vec<String>,
     /// The audit log of that control plane, where there is one.
-    pub audit_log: Option<PathBuf>,
+    pub audit_log: Option<AuditLog>,
 }
 
 /// Who uses the environment.

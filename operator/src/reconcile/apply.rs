@@ -1,17 +1,23 @@
 //! Writes. Everything is server-side applied under one field manager, except the `PerconaPGCluster`: it is created once
 //! and never applied again, so that what its user and Percona itself write into it survives.
+//!
+//! What is as it should be is not written again: an operator that is settled is quiet.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::Status;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::build::statefulset::{PodOptions, kept_digest, statefulset};
 use super::build::{self, services};
@@ -38,9 +44,9 @@ pub async fn create_cluster(client: &Client, server: &DittoServer, percona: &Per
 }
 
 /// Applies both Services.
-pub async fn apply_services(client: &Client, server: &DittoServer) -> kube::Result<()> {
-    apply::<Service>(client, &services::headless(server)).await?;
-    apply::<Service>(client, &services::api(server)).await?;
+pub async fn apply_services(client: &Client, applied: &Applied, server: &DittoServer) -> kube::Result<()> {
+    apply::<Service>(client, applied, server, &services::headless(server)).await?;
+    apply::<Service>(client, applied, server, &services::api(server)).await?;
     Ok(())
 }
 
@@ -48,6 +54,7 @@ pub async fn apply_services(client: &Client, server: &DittoServer) -> kube::Resu
 /// are not to be had at all, only its size changes, because a pod that is replaced then could not start.
 pub async fn apply_workload(
     client: &Client,
+    applied: &Applied,
     server: &DittoServer,
     options: &PodOptions,
     verdict: &Verdict,
@@ -55,7 +62,7 @@ pub async fn apply_workload(
 ) -> Result<Option<StatefulSet>, ApplyError> {
     if verdict.ready {
         let wanted = statefulset(server, options, verdict.digest.as_deref());
-        return apply(client, &wanted).await.map(Some).map_err(ApplyError::from);
+        return apply(client, applied, server, &wanted).await.map(Some).map_err(ApplyError::from);
     }
     let Some(workload) = workload else { return Ok(None) };
     if verdict.reason == "WaitingForPostgreSQL"
@@ -114,10 +121,103 @@ pub async fn write_status(client: &Client, server: &DittoServer, status: &DittoS
     servers.patch_status(&server.name_any(), &parameters, &Patch::Apply(patch)).await.map(drop)
 }
 
-async fn apply<K>(client: &Client, wanted: &K) -> kube::Result<K>
+/// Applies `wanted`, unless this process has applied just that before and it still is so. The memory is needed: what an
+/// object has and `wanted` no longer names is taken away by an apply, and is not seen by comparing.
+async fn apply<K>(client: &Client, applied: &Applied, server: &DittoServer, wanted: &K) -> kube::Result<K>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
 {
     let api: Api<K> = Api::namespaced(client.clone(), &wanted.namespace().unwrap_or_default());
-    api.patch(&wanted.name_any(), &PatchParams::apply(names::OPERATOR).force(), &Patch::Apply(wanted)).await
+    let name = wanted.name_any();
+    let content = serde_json::to_value(wanted).map_err(kube::Error::SerdeError)?;
+    let key = format!("{}/{name}", K::kind(&()));
+    if applied.last(server, &key) == Some(fingerprint(&content))
+        && let Some(found) = api.get_opt(&name).await?
+        && holds(&serde_json::to_value(&found).map_err(kube::Error::SerdeError)?, &content)
+    {
+        return Ok(found);
+    }
+    let result = api.patch(&name, &PatchParams::apply(names::OPERATOR).force(), &Patch::Apply(wanted)).await?;
+    applied.note(server, key, fingerprint(&content));
+    Ok(result)
+}
+
+/// What this process has applied last, by server and object.
+#[derive(Debug, Default)]
+pub struct Applied(Mutex<HashMap<ObjectRef<DittoServer>, HashMap<String, u64>>>);
+
+impl Applied {
+    fn last(&self, server: &DittoServer, key: &str) -> Option<u64> {
+        self.lock().get(&ObjectRef::from_obj(server))?.get(key).copied()
+    }
+
+    fn note(&self, server: &DittoServer, key: String, fingerprint: u64) {
+        self.lock().entry(ObjectRef::from_obj(server)).or_default().insert(key, fingerprint);
+    }
+
+    /// Forgets a server that is gone.
+    pub fn forget(&self, server: &ObjectRef<DittoServer>) {
+        self.lock().remove(server);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<DittoServer>, HashMap<String, u64>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn fingerprint(content: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Whether everything in `wanted` stands in `found`. The API server adds to an object and leaves what is empty out.
+fn holds(found: &Value, wanted: &Value) -> bool {
+    match (found, wanted) {
+        (Value::Object(found), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, value)| holds(found.get(key).unwrap_or(&Value::Null), value))
+        }
+        (Value::Array(found), Value::Array(wanted)) => {
+            found.len() == wanted.len() && found.iter().zip(wanted).all(|(found, wanted)| holds(found, wanted))
+        }
+        (Value::Null, Value::Object(wanted)) => wanted.is_empty(),
+        (Value::Null, Value::Array(wanted)) => wanted.is_empty(),
+        _ => found == wanted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::added_by_the_api_server(json!({"a": 1, "uid": "u"}), json!({"a": 1}), true)]
+    #[case::changed_by_somebody(json!({"a": 2}), json!({"a": 1}), false)]
+    #[case::removed_by_somebody(json!({}), json!({"a": 1}), false)]
+    #[case::one_more_in_a_list(json!({"a": [1, 2]}), json!({"a": [1]}), false)]
+    #[case::defaults_in_a_list(json!({"a": [{"name": "x", "protocol": "TCP"}]}), json!({"a": [{"name": "x"}]}), true)]
+    #[case::left_out_because_empty(json!({}), json!({"a": {}, "b": []}), true)]
+    #[case::not_empty(json!({"a": null}), json!({"a": {"b": 1}}), false)]
+    fn an_object_is_as_wanted_when_all_that_was_asked_for_stands_in_it(
+        #[case] found: Value,
+        #[case] wanted: Value,
+        #[case] expected: bool,
+    ) {
+        assert_eq!(holds(&found, &wanted), expected);
+    }
+
+    #[test]
+    fn what_was_applied_is_known_until_the_server_is_gone() {
+        let applied = Applied::default();
+        let server = crate::testing::server("replicas: 1");
+        let (first, second) = (fingerprint(&json!({"a": 1})), fingerprint(&json!({"a": 2})));
+        assert_ne!(first, second);
+        applied.note(&server, "Service/demo".to_owned(), first);
+        assert_eq!(applied.last(&server, "Service/demo"), Some(first));
+        assert_eq!(applied.last(&server, "StatefulSet/demo"), None);
+        applied.forget(&ObjectRef::from_obj(&server));
+        assert_eq!(applied.last(&server, "Service/demo"), None);
+    }
 }

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{Timestamp, Unit};
+use kube::api::DynamicObject;
 use kube::runtime::controller::{Action, Config, Error as ControllerError, ReconcileRequest};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
-use super::apply::{self, ApplyError};
+use super::apply::{self, Applied, ApplyError};
 use super::build::statefulset::PodOptions;
 use super::deadline::{self, Wait};
 use super::gate::{self, Cluster, Source};
@@ -33,6 +34,7 @@ pub struct Context {
     /// This process, in events.
     instance: String,
     metrics: Metrics,
+    applied: Applied,
     /// How often in a row the reconciliation of a server failed.
     failures: Mutex<HashMap<ObjectRef<DittoServer>, u32>>,
 }
@@ -51,7 +53,15 @@ impl Context {
         instance: String,
         metrics: Metrics,
     ) -> Self {
-        Self { client, pods, progress_deadline, instance, metrics, failures: Mutex::default() }
+        let (applied, failures) = (Applied::default(), Mutex::default());
+        Self { client, pods, progress_deadline, instance, metrics, applied, failures }
+    }
+
+    /// Forgets a server that is gone.
+    fn forget(&self, gone: &ObjectRef<DynamicObject>) {
+        let server = ObjectRef::new(&gone.name).within(gone.namespace.as_deref().unwrap_or_default());
+        self.failures(server.clone(), false);
+        self.applied.forget(&server);
     }
 
     /// Counts one more failure, or forgets all.
@@ -68,7 +78,7 @@ impl Context {
 }
 
 /// Reconciles until `shutdown`, then finishes what is under way.
-pub async fn run(context: Context, store: Store<DittoServer>, queue: Queue, shutdown: CancellationToken) {
+pub async fn run(context: Arc<Context>, store: Store<DittoServer>, queue: Queue, shutdown: CancellationToken) {
     let queue = queue.map(|server| Ok::<_, Infallible>(ReconcileRequest::from(server)));
     kube::runtime::applier(
         |server, context| measured(server, context).boxed(),
@@ -79,15 +89,17 @@ pub async fn run(context: Context, store: Store<DittoServer>, queue: Queue, shut
             tracing::warn!(%error, server = %name, %namespace, count, ?delay, "reconciliation failed");
             Action::requeue(delay)
         },
-        Arc::new(context),
+        context.clone(),
         store,
         queue.take_until(shutdown.cancelled_owned()).boxed(),
         Config::default().concurrency(16),
     )
     .for_each(async |result| {
-        // A failure is logged by the policy above; a server that is gone needs nothing.
-        if let Err(ControllerError::RunnerError(error)) = result {
-            tracing::error!(%error, "the controller's store is gone");
+        match result {
+            Err(ControllerError::RunnerError(error)) => tracing::error!(%error, "the controller's store is gone"),
+            Err(ControllerError::ObjectNotFound(gone)) => context.forget(&gone),
+            // A failure is logged by the policy above.
+            _ => {}
         }
     })
     .await;
@@ -135,14 +147,14 @@ async fn reconcile(cached: &DittoServer, context: &Context) -> Result<Option<Dur
     }
     let verdict = gate::judge(&server, &facts);
 
-    apply::apply_services(client, &server).await?;
+    apply::apply_services(client, &context.applied, &server).await?;
     let existing = if verdict.ready { None } else { dereference::workload(client, &server).await? };
-    let (workload, mut failure) = match apply::apply_workload(client, &server, &context.pods, &verdict, existing).await
-    {
-        Ok(workload) => (workload, None),
-        Err(ApplyError::Rejected(failure)) => (dereference::workload(client, &server).await?, Some(failure)),
-        Err(ApplyError::Api(error)) => return Err(error.into()),
-    };
+    let (workload, mut failure) =
+        match apply::apply_workload(client, &context.applied, &server, &context.pods, &verdict, existing).await {
+            Ok(workload) => (workload, None),
+            Err(ApplyError::Rejected(failure)) => (dereference::workload(client, &server).await?, Some(failure)),
+            Err(ApplyError::Api(error)) => return Err(error.into()),
+        };
     if let (Some(workload), None) = (&workload, &failure) {
         let gave_up = dereference::gave_up(client, &server, workload).await?;
         failure = gave_up.map(|message| Failure { reason: "PostgreSQLFailed", message });

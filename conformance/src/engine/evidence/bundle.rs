@@ -21,12 +21,12 @@ pub type Bundle = BTreeMap<String, String>;
 
 /// Everything of the scenario that is still there: the log of each container that was seen, the operator's since the
 /// scenario began, the objects, the events. What does not come in time is left out.
-pub async fn bundle(before: Option<&Before>, context: &mut Context) -> Bundle {
+pub async fn bundle(before: &Before, context: &mut Context) -> Bundle {
     let mut files = objects(context);
     let gathering = async {
         let events = list(context, "events").await;
         files.insert("events.yaml".to_owned(), yaml(&Value::Array(events)));
-        if let (Some(before), Ok(state)) = (before, context.site.operator().await) {
+        if let Ok(state) = context.site.operator().await {
             files.insert("operator.log".to_owned(), redact(&before.log(&state).await));
         }
         for container in containers(context).await {

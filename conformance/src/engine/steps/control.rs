@@ -7,17 +7,22 @@ use super::write;
 use crate::engine::context::Context;
 use crate::engine::deadline::Deadline;
 use crate::engine::guard::Demand;
+use crate::engine::requests::{Allowance, Tail, WRITES};
 use crate::engine::trouble::{Failure, Mismatched, Trouble};
-use crate::environment::FaultId;
+use crate::environment::{AuditLog, FaultId};
 use crate::scenario::expression::evaluate_as;
-use crate::scenario::operations::{Guard, InjectFault, MakeDatabase, Object, Release, Write};
+use crate::scenario::glob;
+use crate::scenario::operations::{
+    Guard, InjectFault, MakeDatabase, Object, PermissionsUsed, Release, RequestsAllowed, Write,
+};
 
 /// Puts a guard in force.
 pub async fn guard(guard: &Guard, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
-    let (template, never) = match (&guard.never, &guard.holds) {
-        (Some(template), None) => (template, true),
-        (None, Some(template)) => (template, false),
-        _ => return Err(Trouble::broken(format!("guard {} needs one of never, holds", guard.name))),
+    let (template, never) = match (&guard.never, &guard.holds, &guard.requests) {
+        (Some(template), None, None) => (template, true),
+        (None, Some(template), None) => (template, false),
+        (None, None, Some(allowed)) => return requests(&guard.name, allowed, context).await,
+        _ => return Err(Trouble::broken(format!("guard {} needs one of never, holds, requests", guard.name))),
     };
     // A guard is about every version, also those between a change of the spec and the status that follows.
     let expectation = Expectation::of(template, true, context)?;
@@ -40,6 +45,41 @@ pub async fn guard(guard: &Guard, context: &mut Context, deadline: &Deadline) ->
     }
     context.guards.begin(feed, demand).await;
     Ok(Value::Null)
+}
+
+/// Counts the operator's requests from now on.
+async fn requests(name: &str, allowed: &RequestsAllowed, context: &mut Context) -> Result<Value, Trouble> {
+    let verbs = if allowed.verbs.is_empty() { WRITES.map(str::to_owned).into() } else { allowed.verbs.clone() };
+    let allowance = Allowance {
+        name: name.to_owned(),
+        namespace: context.namespace.clone(),
+        verbs: verbs.into_iter().collect(),
+        except: allowed.except.iter().cloned().collect(),
+        at_most: allowed.at_most,
+    };
+    context.guards.count(Tail::end(audit_log(context)?).await, allowance);
+    Ok(Value::Null)
+}
+
+fn audit_log(context: &Context) -> Result<AuditLog, Trouble> {
+    context.site.audit_log().ok_or_else(|| Trouble::Unsupported("the audit log cannot be read here".to_owned()))
+}
+
+/// Judges that the operator's roles allow nothing that it has not used in this run.
+pub async fn permissions(permissions: &PermissionsUsed, context: &mut Context) -> Result<Value, Trouble> {
+    let log = audit_log(context)?;
+    context.permissions.note(log.clone()).await?;
+    let unused = context.permissions.unused(&context.client, &log.operator).await?;
+    let unused = unused.iter().filter(|grant| {
+        let permission = grant.permission();
+        !permissions.except.iter().any(|pattern| glob::matches(pattern, &permission))
+    });
+    let lines: Vec<String> = unused.map(ToString::to_string).collect();
+    if lines.is_empty() {
+        return Ok(Value::Null);
+    }
+    let message = format!("in the whole run the operator has not used what its roles allow\n{}", lines.join("\n"));
+    Err(Failure::new(message).into())
 }
 
 /// Ends a guard, or clears a fault.

@@ -44,6 +44,7 @@ pub async fn perform(operation: &Operation, context: &mut Context, deadline: &De
         Action::Admission(admission) => admission::admission(admission, context, deadline).await?,
         Action::Fault(fault) => control::fault(fault, context, deadline).await?,
         Action::Database(database) => control::database(database, context, deadline).await?,
+        Action::Permissions(permissions) => control::permissions(permissions, context).await?,
     };
     bind_outputs(operation.action.outputs(), result, context)
 }

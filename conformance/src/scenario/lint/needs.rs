@@ -71,6 +71,8 @@ fn capabilities(action: &Action) -> Vec<Capability> {
         Action::S3(_) => vec![Capability::S3],
         Action::Http(_) => vec![Capability::Pods],
         Action::Database(_) => vec![Capability::Databases],
+        Action::Guard(guard) if guard.requests.is_some() => vec![Capability::AuditLog],
+        Action::Permissions(_) => vec![Capability::AuditLog],
         Action::Fault(fault) => match &fault.inject {
             Fault::StopOperator {} => vec![Capability::OperatorControl],
             Fault::S3Outage { .. } => vec![Capability::S3],
@@ -117,6 +119,8 @@ fn isolation(action: &Action) -> Isolation {
     let of_object = |object: &Object| of_kind(object.get("kind").and_then(serde_json::Value::as_str));
     match action {
         Action::Fault(fault) => fault.inject.isolation(),
+        // It comes when all others have ended.
+        Action::Permissions(_) => Isolation::Operator,
         Action::Apply(write) | Action::Create(write) => write.objects.iter().map(of_object).max().unwrap_or_default(),
         Action::Patch(patch) => of_kind(Some(&patch.r#ref.kind)),
         Action::Delete(delete) => of_kind(Some(&delete.r#ref.kind)),

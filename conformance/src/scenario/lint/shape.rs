@@ -58,7 +58,7 @@ pub(super) fn operation(action: &Action, key: &Key, node: &Node, problems: &mut 
             one_of(&["resource", "file"], node, key);
         }
         Action::Patch(_) => one_of(&["merge", "json"], node, key),
-        Action::Guard(_) => one_of(&["never", "holds"], node, key),
+        Action::Guard(_) => one_of(&["never", "holds", "requests"], node, key),
         Action::Sql(_) => one_of(&["secret", "uri"], node, key),
         Action::Delete(_) | Action::Wait(_) => {
             if let Some((key, node)) = node.entry("ref") {

@@ -18,12 +18,43 @@ pub struct Guard {
     pub description: Option<String>,
     /// How `release` calls it.
     pub name: String,
-    /// A pattern that no version of any object may match. Either this or `holds`.
+    /// A pattern that no version of any object may match. One of this, `holds` and `requests`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub never: Option<Object>,
-    /// A pattern with a name: the object must exist and every version of it must match. Either this or `never`.
+    /// A pattern with a name: the object must exist and every version of it must match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holds: Option<Object>,
+    /// How many requests the operator may make in the scenario's namespace, as the audit log tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<RequestsAllowed>,
+}
+
+/// Requests that are counted from a guard to its release. A watch does not show a write that changes nothing; the audit
+/// log does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RequestsAllowed {
+    /// How many there may be.
+    pub at_most: usize,
+    /// The verbs that count, as roles name them; by default all that write.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verbs: Vec<String>,
+    /// Resources (`leases`, `dittoservers/status`) that do not count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<String>,
+}
+
+/// `permissions`: about the whole run. It comes last, and only after all scenarios have passed: what an operator needs in
+/// a case that was not tried would seem to be unused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PermissionsUsed {
+    /// Why, for the report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Permissions that may be unused, with `*`: `update */finalizers`, `get secrets`, `patch statefulsets.apps/status`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<String>,
 }
 
 /// `release`.

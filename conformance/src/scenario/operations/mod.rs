@@ -12,7 +12,10 @@ mod probes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use control::{Admission, AdmissionExpectation, AdmissionRequest, Guard, InjectFault, MakeDatabase, Release};
+pub use control::{
+    Admission, AdmissionExpectation, AdmissionRequest, Guard, InjectFault, MakeDatabase, PermissionsUsed, Release,
+    RequestsAllowed,
+};
 pub use objects::{
     Assert, Delete, Object, ObjectRef, ObjectSelector, Patch, Propagation, Refute, Wait, WaitFor, Write,
 };
@@ -57,6 +60,8 @@ pub enum Action {
     Fault(InjectFault),
     /// Makes one more real PostgreSQL. `result` has `host`, `port`, `user`, `password`, `dbname`, `uri`, `ca`.
     Database(MakeDatabase),
+    /// Judges that each permission of the operator was used by now, in the whole run.
+    Permissions(PermissionsUsed),
 }
 
 impl Action {
@@ -79,6 +84,7 @@ impl Action {
             Self::Admission(_) => "admission",
             Self::Fault(_) => "fault",
             Self::Database(_) => "database",
+            Self::Permissions(_) => "permissions",
         }
     }
 
@@ -99,7 +105,8 @@ impl Action {
             | Self::S3(S3 { description, .. })
             | Self::Admission(Admission { description, .. })
             | Self::Fault(InjectFault { description, .. })
-            | Self::Database(MakeDatabase { description, .. }) => description.as_deref(),
+            | Self::Database(MakeDatabase { description, .. })
+            | Self::Permissions(PermissionsUsed { description, .. }) => description.as_deref(),
             Self::Release(_) => None,
         }
     }
@@ -124,7 +131,7 @@ impl Action {
             Self::Fault(InjectFault { timeout, .. }) => (timeout, TimeoutName::Fault),
             Self::Database(MakeDatabase { timeout, .. }) => (timeout, TimeoutName::Database),
             // Its watch must be in step with the API server before the scenario goes on, and again when it ends.
-            Self::Guard(_) | Self::Release(Release::Guard(_)) => (&None, TimeoutName::Assert),
+            Self::Guard(_) | Self::Release(Release::Guard(_)) | Self::Permissions(_) => (&None, TimeoutName::Assert),
             Self::Release(Release::Fault(_)) => (&None, TimeoutName::Fault),
         };
         timeout.unwrap_or(Timeout::Named(name))
@@ -143,9 +150,13 @@ impl Action {
             | Self::S3(S3 { outputs, .. })
             | Self::Admission(Admission { outputs, .. })
             | Self::Database(MakeDatabase { outputs, .. }) => outputs,
-            Self::Delete(_) | Self::Error(_) | Self::Wait(_) | Self::Guard(_) | Self::Release(_) | Self::Fault(_) => {
-                &[]
-            }
+            Self::Delete(_)
+            | Self::Error(_)
+            | Self::Wait(_)
+            | Self::Guard(_)
+            | Self::Release(_)
+            | Self::Fault(_)
+            | Self::Permissions(_) => &[],
         }
     }
 }
