@@ -41,14 +41,9 @@ impl Selection {
         Self { names: Vec::new(), filter: Vec::new(), scenarios }
     }
 
-    /// Whether it may leave scenarios out.
-    pub fn is_partial(&self) -> bool {
-        !self.names.is_empty() || !self.filter.is_empty()
-    }
-
     /// This selection, or `names` when it names nothing.
     pub fn or(mut self, names: &[&str]) -> Self {
-        if !self.is_partial() {
+        if self.names.is_empty() && self.filter.is_empty() {
             self.names = names.iter().map(|name| (*name).to_owned()).collect();
         }
         self
@@ -75,6 +70,11 @@ pub struct Selected {
 }
 
 impl Selected {
+    /// Whether no scenario is left out.
+    pub fn is_everything(&self) -> bool {
+        self.everything
+    }
+
     /// The selected files.
     pub fn entries(&self) -> Result<Vec<Entry>, CliError> {
         Ok(load(&self.directory, &self.filter)?)

@@ -106,7 +106,12 @@ impl Run {
         };
         let mut run = RunReport::new(settings.run.clone(), &*environment, self.environment.arguments(), jobs.len());
         run.seed = seed;
-        let judged = self.judge(environment.clone(), jobs, run, &files, &settings).await;
+        let pace = Pace {
+            parallel: usize::from(self.options.parallel),
+            fail_fast: self.options.fail_fast,
+            partial: !selected.is_everything(),
+        };
+        let judged = self.judge(environment.clone(), jobs, run, &files, &settings, pace).await;
         if let (Ok(run), true) = (&judged, self.options.keep_failed)
             && run.counts.failed + run.counts.error > 0
             && !interrupted.is_cancelled()
@@ -128,16 +133,12 @@ impl Run {
         mut report: RunReport,
         files: &Files,
         settings: &Settings,
+        pace: Pace,
     ) -> Result<RunReport, CliError> {
         let begin = Instant::now();
         let mut console = Console::stdout();
         console.begin(&report, usize::from(self.options.parallel));
         files.write(&report)?;
-        let pace = Pace {
-            parallel: usize::from(self.options.parallel),
-            fail_fast: self.options.fail_fast,
-            partial: self.selection.is_partial(),
-        };
         let mut unwritten = None;
         run(environment, jobs, pace, settings, |progress| match progress {
             Progress::Began(job) => tracing::info!(scenario = job.scenario.name, "began"),

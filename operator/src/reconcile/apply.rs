@@ -69,7 +69,7 @@ pub async fn apply_workload(
         && let Some(digest) = kept_digest(&workload, server)
     {
         let wanted = statefulset(server, options, Some(&digest));
-        return apply(client, &wanted).await.map(Some).map_err(ApplyError::from);
+        return apply(client, applied, server, &wanted).await.map(Some).map_err(ApplyError::from);
     }
     if workload.spec.as_ref().and_then(|spec| spec.replicas) == Some(server.spec.replicas) {
         return Ok(Some(workload));
