@@ -157,7 +157,7 @@ async fn of_role(client: &Client, role: &RoleRef, namespace: Option<String>) -> 
     Ok(rules.unwrap_or_default().iter().flat_map(|rule| of_rule(rule, &title, namespace.as_ref())).collect())
 }
 
-fn of_rule(rule: &PolicyRule, role: &str, namespace: Option<&String>) -> Vec<Grant> {
+fn of_rule(rule: &PolicyRule, title: &str, namespace: Option<&String>) -> Vec<Grant> {
     let list = |values: &Option<Vec<String>>| values.clone().unwrap_or_default();
     let mut grants = Vec::new();
     for verb in &rule.verbs {
@@ -168,7 +168,7 @@ fn of_rule(rule: &PolicyRule, role: &str, namespace: Option<&String>) -> Vec<Gra
                 resource: resource.to_owned(),
                 namespace: namespace.cloned(),
                 names: list(&rule.resource_names),
-                role: role.to_owned(),
+                role: title.to_owned(),
             });
         };
         for path in list(&rule.non_resource_urls) {
