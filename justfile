@@ -141,4 +141,4 @@ clean:
     cargo run --quiet -p conformance -- clean
 
 # Everything that CI runs, in its order
-ci: fmt-check lint deny workflows generated lint-scenarios test embedded-no-skips embedded-minio e2e-offline
+ci: fmt-check lint deny workflows generated lint-scenarios test embedded-no-skips embedded-minio

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::context::file;
 use crate::process::Launch;
 use crate::tools::{Step, ToolError, Workshop};
 
@@ -29,7 +30,8 @@ impl Docker<'_> {
     ) -> Result<(), ToolError> {
         let base = base.map(|base| format!("--build-arg=BASE={base}"));
         let build = command("docker build").args(["build", "--quiet", "--label", TEMPORARY, "--target", target]);
-        let build = build.args(["--tag", name]).args(base).arg(context);
+        let build = build.args(["--tag", name]).arg("--file").arg(context.join(file(target)));
+        let build = build.args(base).arg(context);
         self.run(build, step).await
     }
 

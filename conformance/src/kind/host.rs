@@ -249,10 +249,11 @@ impl supervisor::Host for Host {
         request.isolation.max(if alone { Isolation::Operator } else { Isolation::Namespace })
     }
 
-    async fn lease(&self, number: u64, _request: &LeaseRequest, permit: Permit) -> anyhow::Result<Box<dyn Lease>> {
+    async fn lease(&self, number: u64, request: &LeaseRequest, permit: Permit) -> anyhow::Result<Box<dyn Lease>> {
         // The one before may have taken Percona away.
         self.shared.percona.ensure(Presence::Installed).await?;
-        Ok(Box::new(KindLease::new(number, Arc::clone(&self.shared), permit).await?))
+        let alone = supervisor::Host::isolation(self, request) >= Isolation::Operator;
+        Ok(Box::new(KindLease::new(number, Arc::clone(&self.shared), alone, permit).await?))
     }
 
     async fn refresh(&self) -> anyhow::Result<bool> {
