@@ -9,7 +9,7 @@ use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::differences::{CLUSTER, Differences};
+use super::differences::{CLUSTER, Differences, SERVER};
 use super::watch::{Feed, Hub, Kind, Observation};
 use crate::environment::Tolerated;
 
@@ -56,9 +56,15 @@ async fn follow(feed: Arc<Feed>, client: Client, namespace: String, differences:
     }
 }
 
-/// What `cluster` lacks of that which may be missing: a merge patch, and the paths in it.
+/// What `cluster` lacks of that which may be missing: a merge patch, and the paths in it. Nothing of one that a scenario
+/// has made: it is as it is on purpose.
 fn completion(cluster: &Value, tolerate: &BTreeSet<Tolerated>) -> Option<(Value, Vec<&'static str>)> {
-    if !cluster["metadata"]["deletionTimestamp"].is_null() {
+    let metadata = &cluster["metadata"];
+    let entries = |field: &str| metadata[field].as_array().into_iter().flatten();
+    let owned = entries("ownerReferences").any(|owner| owner["kind"] == SERVER);
+    let by_a_scenario = |entry: &Value| entry["manager"].as_str().is_some_and(|name| name.starts_with("conformance/"));
+    let made_by_a_scenario = !owned && entries("managedFields").any(by_a_scenario);
+    if !metadata["deletionTimestamp"].is_null() || made_by_a_scenario {
         return None;
     }
     let spec = &cluster["spec"];
@@ -124,12 +130,17 @@ mod tests {
     }
 
     #[test]
-    fn a_complete_cluster_and_one_that_goes_are_left_alone() {
+    fn a_complete_cluster_one_that_goes_and_one_of_a_scenario_are_left_alone() {
         let complete =
             json!({"spec": {"image": "i", "proxy": {"pgBouncer": {"image": "i"}}, "backups": {"enabled": false}}});
         let going = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "spec": {}});
-        for cluster in [complete, going] {
+        let managed = json!([{"manager": "conformance/creation/foreign", "operation": "Apply"}]);
+        let foreign = json!({"metadata": {"managedFields": managed}, "spec": {}});
+        for cluster in [complete, going, foreign] {
             assert_eq!(completion(&cluster, &BOTH.into_iter().collect()), None);
         }
+        let owner = json!([{"kind": "DittoServer", "name": "demo"}]);
+        let edited = json!({"metadata": {"managedFields": managed, "ownerReferences": owner}, "spec": {}});
+        assert!(completion(&edited, &BOTH.into_iter().collect()).is_some());
     }
 }

@@ -10,7 +10,7 @@ use crate::environment::Declared;
 use crate::scenario::operations::Object;
 
 /// The kind of which conditions may have other names.
-const SERVER: &str = "DittoServer";
+pub(super) const SERVER: &str = "DittoServer";
 
 /// The kind that an implementation may keep when its server is deleted.
 pub(super) const CLUSTER: &str = "PerconaPGCluster";
