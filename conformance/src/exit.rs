@@ -32,13 +32,15 @@ pub enum Exit {
     DiskFull = 9,
     /// A port that the environment needs is in use.
     PortInUse = 10,
+    /// The implementation under test cannot be built, installed or started.
+    Implementation = 11,
     /// Interrupted (SIGINT or SIGTERM).
     Interrupted = 130,
 }
 
 impl Exit {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Ok,
         Self::Failed,
         Self::Usage,
@@ -50,6 +52,7 @@ impl Exit {
         Self::Digest,
         Self::DiskFull,
         Self::PortInUse,
+        Self::Implementation,
         Self::Interrupted,
     ];
 
@@ -67,6 +70,7 @@ impl Exit {
             Self::Digest => "a file in the cache, or a download, is not what its digest says",
             Self::DiskFull => "the disk is full",
             Self::PortInUse => "a port that the environment needs is in use",
+            Self::Implementation => "the implementation under test cannot be built, installed or started",
             Self::Interrupted => "interrupted (SIGINT or SIGTERM)",
         }
     }
@@ -91,6 +95,6 @@ mod tests {
     #[test]
     fn the_list_is_complete_and_in_order() {
         let numbers: Vec<u8> = Exit::ALL.into_iter().map(|exit| exit as u8).collect();
-        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 130]);
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 130]);
     }
 }

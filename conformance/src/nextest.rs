@@ -84,6 +84,7 @@ fn test(scenario: &Arc<Scenario>, file: PathBuf, plan: Plan) -> Result<(), Faile
             keep_failed: false,
             permissions: Arc::default(),
             interrupted: CancellationToken::new(),
+            pause: None,
         };
         anyhow::Ok(run(&environment, &job, &settings).await)
     });

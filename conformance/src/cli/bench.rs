@@ -183,6 +183,7 @@ async fn together(
         keep_failed: false,
         permissions: Arc::default(),
         interrupted: interrupted.clone(),
+        pause: None,
     };
     let mut sightings = Vec::new();
     let mut counts = Counts::default();

@@ -1,6 +1,7 @@
 //! `conformance env`: an environment that stays between runs.
 
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use clap::{Args, Subcommand};
 
 use super::CliError;
 use super::images::Images;
+use super::kind::absolute;
 use super::options::EnvironmentOptions;
 use super::tools::Tools;
 use crate::duration;
@@ -24,7 +26,7 @@ pub enum Env {
     Status(EnvironmentOptions),
     /// Take the environment down
     Down,
-    /// Open a shell in which kubectl reaches the environment
+    /// Open a shell in which kubectl reaches the environment, or that of a paused run (--kubeconfig)
     Shell(EnvironmentOptions),
     /// Show the programs of the environment; find, fetch and build them with --prepare
     Tools(Tools),
@@ -70,21 +72,28 @@ impl Env {
                 Ok(Exit::Ok)
             }
             Self::Shell(options) => {
+                if let Some(kubeconfig) = options.kubeconfig() {
+                    return Err(shell(&absolute(kubeconfig)?));
+                }
                 let Some(status) = status(&options).await? else {
                     return Err(CliError::new(
                         Exit::Environment,
                         "no environment runs; start one by `conformance env up`",
                     ));
                 };
-                let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
-                let error = Command::new(&shell).env("KUBECONFIG", &status.kubeconfig).exec();
-                let shell = shell.display();
-                Err(CliError::new(Exit::Environment, format!("{shell} cannot be started: {error}")))
+                Err(shell(&status.kubeconfig))
             }
             Self::Tools(tools) => tools.perform(&display).await,
             Self::Images(images) => images.perform(&display).await,
         }
     }
+}
+
+/// Becomes a shell; comes back only when it cannot.
+fn shell(kubeconfig: &Path) -> CliError {
+    let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
+    let error = Command::new(&shell).env("KUBECONFIG", kubeconfig).exec();
+    CliError::new(Exit::Environment, format!("{} cannot be started: {error}", shell.display()))
 }
 
 async fn status(options: &EnvironmentOptions) -> Result<Option<Status>, CliError> {

@@ -28,6 +28,11 @@ impl CliError {
         Self { exit, message, rendered: true }
     }
 
+    /// What went wrong, without decoration.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// How the program ends.
     pub fn exit(&self) -> Exit {
         self.exit
@@ -36,7 +41,10 @@ impl CliError {
     /// The environment cannot be had.
     pub fn environment(error: &anyhow::Error) -> Self {
         let error = StartError::of(error);
-        Self::new(error.exit, format!("the environment cannot be started: {error}"))
+        match error.exit {
+            Exit::Implementation => Self::new(error.exit, error),
+            exit => Self::new(exit, format!("the environment cannot be started: {error}")),
+        }
     }
 }
 

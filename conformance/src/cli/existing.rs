@@ -1,6 +1,6 @@
 //! Options of an existing cluster.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -11,7 +11,7 @@ use crate::existing::{Install, Options};
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "existing")]
 pub struct ExistingOptions {
-    /// The kubeconfig; KUBECONFIG or ~/.kube/config by default
+    /// The kubeconfig; KUBECONFIG or ~/.kube/config by default. `env shell` takes it too
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// The context in it; the current one by default
@@ -34,6 +34,11 @@ impl ExistingOptions {
         let image = self.operator_image.clone().filter(|_| self.install_operator && self.allow_cluster_changes);
         let install = image.map(|image| Install { image, log_level: log_level.to_owned(), tools: tools.options() });
         Options { kubeconfig: self.kubeconfig.clone(), context: self.context.clone(), implementation, install }
+    }
+
+    /// The kubeconfig that was named.
+    pub fn kubeconfig(&self) -> Option<&Path> {
+        self.kubeconfig.as_deref()
     }
 
     /// The options that say which cluster and which operator are meant.

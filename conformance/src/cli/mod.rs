@@ -16,7 +16,9 @@ mod lint;
 mod list;
 mod log;
 mod options;
+mod pause;
 mod report;
+mod rerun;
 mod run;
 mod schema;
 mod signals;
@@ -50,6 +52,8 @@ struct Cli {
 enum Verb {
     /// Run scenarios
     Run(run::Run),
+    /// Run again what failed last
+    Rerun(rerun::Rerun),
     /// List the scenarios and what they claim
     List(list::List),
     /// Check scenario files without running anything
@@ -94,6 +98,7 @@ pub fn main(scenarios: &'static Dir<'static>) -> ExitCode {
 async fn perform(verb: Verb) -> Result<Exit, CliError> {
     match verb {
         Verb::Run(run) => run.perform().await,
+        Verb::Rerun(rerun) => rerun.perform().await,
         Verb::List(list) => list.perform().await,
         Verb::Lint(lint) => lint.perform().await,
         Verb::Schema(schema) => schema.perform(),
@@ -135,6 +140,7 @@ mod tests {
     #[case(&["bench"])]
     #[case(&["compare"])]
     #[case(&["report"])]
+    #[case(&["rerun"])]
     fn help_is_as_it_was(#[case] path: &[&str]) {
         let mut command = Cli::command().term_width(100);
         // Where a default hangs on the machine, the text does not.

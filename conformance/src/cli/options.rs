@@ -11,7 +11,7 @@ use super::{CliError, home};
 use tokio_util::sync::CancellationToken;
 
 use crate::embedded::{Settings, Storage};
-use crate::environment::{Declared, Environment};
+use crate::environment::{Declared, Description, Environment};
 use crate::existing::Existing;
 use crate::exit::Exit;
 use crate::implementation::Implementation;
@@ -24,7 +24,8 @@ use crate::tools;
 /// Which scenarios.
 #[derive(Clone, Debug, Args)]
 pub struct Selection {
-    /// Names or globs of scenarios, such as `credential_rotation` or `gate/*`; all by default
+    /// Names or globs of scenarios, such as `credential_rotation`, `gate/*` or, for one alone, `=gate/secret_absent`; all by
+    /// default
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     /// More names or globs
@@ -47,6 +48,12 @@ impl Selection {
             self.names = names.iter().map(|name| (*name).to_owned()).collect();
         }
         self
+    }
+
+    /// The option that names the directory, where one was named.
+    pub fn arguments(&self) -> Vec<String> {
+        let named = self.scenarios.iter().map(|directory| directory.display().to_string());
+        named.flat_map(|directory| ["--scenarios".to_owned(), directory]).collect()
     }
 
     /// The selection in its directory: the one that was named, else [`home::scenarios`].
@@ -326,6 +333,27 @@ impl EnvironmentOptions {
         settings.log_level.clone_from(&self.operator_log);
         self.kind.apply(&mut settings)?;
         Ok(settings)
+    }
+
+    /// What would run, as far as it is known while nothing does.
+    pub fn foreseen(&self) -> (Description, Declared) {
+        let implementation = self.implementation().ok().and_then(|path| Implementation::load(&path).ok());
+        let unknown = || "unknown".to_owned();
+        let environment = self.env.to_possible_value().map_or_else(unknown, |value| value.get_name().to_owned());
+        let description = Description {
+            environment,
+            kubernetes: self.tools.kubernetes.clone().unwrap_or_else(unknown),
+            percona: unknown(),
+            implementation: implementation.as_ref().map_or_else(unknown, |known| known.name.clone()),
+            implementation_version: implementation.as_ref().map_or_else(unknown, |known| known.version.clone()),
+            about: implementation.as_ref().map(Implementation::about).unwrap_or_default(),
+        };
+        (description, implementation.map(|known| known.declared()).unwrap_or_default())
+    }
+
+    /// The kubeconfig that was named.
+    pub fn kubeconfig(&self) -> Option<&Path> {
+        self.existing.kubeconfig()
     }
 
     /// Refuses an implementation file that cannot be used, or that declares what `selected` does not know, before anything

@@ -4,17 +4,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
-use super::CliError;
 use super::home::report_directory;
 use super::options::{EnvironmentOptions, Selection};
 use super::signals;
+use super::{CliError, pause};
 use crate::engine::schedule::{Order, Pace, Progress, plan, run};
-use crate::engine::{Job, Settings};
+use crate::engine::{Job, Outcome, Settings, Verdict, not_begun};
 use crate::environment::Environment;
 use crate::exit::Exit;
-use crate::report::{AllowedSkips, Console, Files, RunReport, State, exit};
+use crate::report::{AllowedSkips, Console, Files, RunReport, State, exit, github};
 use crate::tools::Display;
 
 /// Run scenarios.
@@ -55,6 +55,12 @@ struct RunOptions {
     /// Leave the namespaces of failed scenarios, and the environment, until Ctrl-C
     #[arg(long)]
     keep_failed: bool,
+    /// When a scenario fails, say how to look at what is there, and wait for Enter
+    #[arg(long)]
+    pause_on_failure: bool,
+    /// Also tell failures in this form; `github` by default where GITHUB_ACTIONS is true
+    #[arg(long, value_enum, value_name = "FORM")]
+    annotations: Option<Annotations>,
     /// Scale every deadline, for a slow machine
     #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = multiplier)]
     timeout_multiplier: f64,
@@ -67,6 +73,15 @@ struct RunOptions {
     /// The list of allowed skips: `- {scenario: NAME, reason: WHY}`
     #[arg(long, value_name = "FILE", requires = "no_skips")]
     allowed_skips: Option<PathBuf>,
+}
+
+/// A form in which failures are told once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Annotations {
+    /// GitHub shows them beside the lines of the scenarios
+    Github,
+    /// None
+    None,
 }
 
 fn multiplier(text: &str) -> Result<f64, String> {
@@ -93,18 +108,30 @@ impl Run {
         let interrupted = signals::watch()?;
 
         let display = Display::stderr();
+        let run = format!("{:08x}", rand::random::<u32>());
         let environment = match self.environment.start(&display, &interrupted).await {
-            Err(_) if interrupted.is_cancelled() => return Ok(Exit::Interrupted),
-            started => started?,
+            Err(_) if interrupted.is_cancelled() => {
+                let outcomes = jobs.iter().map(|job| not_begun(job, "the run was interrupted before it began"));
+                self.unstarted(run, outcomes.collect(), State::Interrupted, &files)?;
+                return Ok(Exit::Interrupted);
+            }
+            Err(error) => {
+                let why = error.message().to_owned();
+                let outcome = |job| Outcome { verdict: Verdict::Error, ..not_begun(job, &why) };
+                self.unstarted(run, jobs.iter().map(outcome).collect(), State::Complete, &files)?;
+                return Err(error);
+            }
+            Ok(environment) => environment,
         };
         let settings = Settings {
-            run: format!("{:08x}", rand::random::<u32>()),
+            run,
+            pause: self.options.pause_on_failure.then(pause::listen),
             timeout_multiplier: self.options.timeout_multiplier,
             keep_failed: self.options.keep_failed,
             permissions: Arc::default(),
             interrupted: interrupted.clone(),
         };
-        let mut run = RunReport::new(settings.run.clone(), &*environment, self.environment.arguments(), jobs.len());
+        let mut run = RunReport::new(settings.run.clone(), &*environment, self.arguments(), jobs.len());
         run.seed = seed;
         let pace = Pace {
             parallel: usize::from(self.options.parallel),
@@ -126,6 +153,30 @@ impl Run {
         Ok(verdict(&run, allowed.as_ref()))
     }
 
+    /// The options that choose what is judged, and where.
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = [self.selection.arguments(), self.environment.arguments()].concat();
+        let multiplier = self.options.timeout_multiplier;
+        if multiplier.to_bits() != 1f64.to_bits() {
+            arguments.extend(["--timeout-multiplier".to_owned(), multiplier.to_string()]);
+        }
+        arguments
+    }
+
+    /// Reports that no scenario could begin: what an earlier run has left must not pass for the report of this one.
+    fn unstarted(&self, run: String, outcomes: Vec<Outcome>, state: State, files: &Files) -> Result<(), CliError> {
+        let (description, declared) = self.environment.foreseen();
+        let mut report = RunReport::unstarted(run, description, declared, self.arguments(), outcomes);
+        report.state = state;
+        Ok(files.write(&report)?)
+    }
+
+    /// Whether failures are told to GitHub.
+    fn annotates(&self) -> bool {
+        let on_github = || std::env::var("GITHUB_ACTIONS").is_ok_and(|value| value == "true");
+        self.options.annotations.map_or_else(on_github, |form| form == Annotations::Github)
+    }
+
     async fn judge(
         &self,
         environment: Arc<dyn Environment>,
@@ -140,6 +191,7 @@ impl Run {
         console.begin(&report, usize::from(self.options.parallel));
         files.write(&report)?;
         let mut unwritten = None;
+        let annotates = self.annotates();
         run(environment, jobs, pace, settings, |progress| match progress {
             Progress::Began(job) => tracing::info!(scenario = job.scenario.name, "began"),
             Progress::Ended(mut outcome) => {
@@ -147,6 +199,9 @@ impl Run {
                     unwritten.get_or_insert(error);
                 }
                 console.ended(&outcome);
+                if let Some(annotation) = github(&outcome).filter(|_| annotates) {
+                    console.line(&annotation);
+                }
                 report.add(*outcome);
                 if let Err(error) = files.write(&report) {
                     // A full disk must not end the scenarios that run: they clean up after themselves.

@@ -1,7 +1,7 @@
 //! What must be true of every scenario, whatever it is about.
 //!
-//! The operator was not restarted and did not panic, it asked for nothing that its roles do not allow, and no secret
-//! value stands where somebody could read it who may not read Secrets.
+//! The operator was not restarted, did not panic and ended when it was asked to, it asked for nothing that its roles do
+//! not allow, and no secret value stands where somebody could read it who may not read Secrets.
 
 use std::path::Path;
 
@@ -29,6 +29,7 @@ pub struct Before {
 
 struct Operator {
     unexpected_exits: u32,
+    killed: u32,
     log_length: u64,
 }
 
@@ -53,7 +54,8 @@ pub async fn before(site: &dyn Site) -> Result<Before, EnvironmentError> {
     let operator = match site.operator().await {
         Ok(state) => {
             let log_length = tokio::fs::metadata(&state.log).await.map_or(0, |file| file.len());
-            Some(Operator { unexpected_exits: state.unexpected_exits, log_length })
+            let OperatorState { unexpected_exits, killed, .. } = state;
+            Some(Operator { unexpected_exits, killed, log_length })
         }
         Err(EnvironmentError::Unsupported(_)) => None,
         Err(error) => return Err(error),
@@ -87,6 +89,9 @@ fn operator(before: &Operator, state: &OperatorState, log: &str) -> Vec<Failure>
     if exits > 0 {
         let times = if exits == 1 { "once".to_owned() } else { format!("{exits} times") };
         failures.push(Failure::new(format!("the operator ended {times} without being asked to\n{}", tail(log))));
+    }
+    if state.killed > before.killed {
+        failures.push(Failure::new("the operator did not end when it was asked to (SIGTERM), and was killed"));
     }
     if let Some(line) = log.lines().find(|line| PANICS.iter().any(|panic| line.contains(panic))) {
         failures.push(Failure::new(format!("the operator panicked: {}", line.trim())));
@@ -182,8 +187,8 @@ mod tests {
     use super::*;
 
     fn judged(exits: u32, log: &str) -> Vec<String> {
-        let before = Operator { unexpected_exits: 1, log_length: 0 };
-        let state = OperatorState { unexpected_exits: exits, running: true, log: "log".into() };
+        let before = Operator { unexpected_exits: 1, killed: 0, log_length: 0 };
+        let state = OperatorState { unexpected_exits: exits, killed: 0, running: true, log: "log".into() };
         operator(&before, &state, log).into_iter().map(|failure| failure.message).collect()
     }
 
@@ -194,6 +199,15 @@ mod tests {
     #[case::go_panic(1, "panic: runtime error\n", &["the operator panicked: panic: runtime error"])]
     fn the_operator_is_judged_by_what_is_new(#[case] exits: u32, #[case] log: &str, #[case] expected: &[&str]) {
         assert_eq!(judged(exits, log), expected);
+    }
+
+    #[test]
+    fn an_operator_ends_when_it_is_asked_to() {
+        let before = Operator { unexpected_exits: 0, killed: 1, log_length: 0 };
+        let state = |killed| OperatorState { unexpected_exits: 0, killed, running: true, log: "log".into() };
+        assert!(operator(&before, &state(1), "").is_empty());
+        let failures = operator(&before, &state(2), "");
+        assert_eq!(failures[0].message, "the operator did not end when it was asked to (SIGTERM), and was killed");
     }
 
     #[test]

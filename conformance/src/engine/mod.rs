@@ -29,6 +29,6 @@ pub mod watch;
 pub use context::Sighting;
 pub use outcome::{Outcome, StepOutcome, Verdict};
 pub use permissions::Permissions;
-pub use runner::{Settings, run};
+pub use runner::{Paused, Settings, not_begun, run};
 pub use schedule::Job;
 pub use trouble::Failure;

@@ -1,6 +1,7 @@
 //! Runs one scenario on a site: namespace, steps, invariants, cleaning up. Decides about the verdict.
 
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use http::header::USER_AGENT;
 use jiff::Timestamp;
 use kube::Client;
 use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::completion::complete;
@@ -55,6 +57,23 @@ pub struct Settings {
     pub permissions: Arc<Permissions>,
     /// Cancelled by the first Ctrl-C.
     pub interrupted: CancellationToken,
+    /// Who is told when a scenario has failed and everything is still there: it goes on when they say so.
+    pub pause: Option<mpsc::Sender<Paused>>,
+}
+
+/// A scenario that has failed and waits.
+#[derive(Debug)]
+pub struct Paused {
+    /// Its name.
+    pub scenario: String,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// Its namespace.
+    pub namespace: String,
+    /// The administrator's access to its control plane.
+    pub kubeconfig: Option<PathBuf>,
+    /// Ends the pause; so does dropping it.
+    pub resume: oneshot::Sender<()>,
 }
 
 /// Runs a scenario once. Never fails: whatever happens is a verdict.
@@ -135,6 +154,7 @@ impl Run {
         {
             self.trouble(&trouble);
         }
+        self.pause(&context).await;
         let begin = Instant::now();
         self.clean_up(&mut context).await;
         self.outcome.cleanup = begin.elapsed();
@@ -294,6 +314,27 @@ impl Run {
         if self.outcome.bundle.is_empty() && matches!(self.outcome.verdict, Verdict::Failed | Verdict::Error) {
             self.outcome.bundle = bundle(before, context).await;
         }
+    }
+
+    /// Lets a person look at what has failed.
+    async fn pause(&self, context: &Context) {
+        let failed = matches!(self.outcome.verdict, Verdict::Failed | Verdict::Error);
+        let Some(listener) = self.settings.pause.as_ref().filter(|_| failed) else { return };
+        let (resume, resumed) = oneshot::channel();
+        let paused = Paused {
+            scenario: self.scenario.name.clone(),
+            reason: self.outcome.reason.clone(),
+            namespace: context.namespace.clone(),
+            kubeconfig: context.site.kubeconfig(),
+            resume,
+        };
+        let wait = async {
+            // When nobody listens any more, there is nothing to wait for.
+            if listener.send(paused).await.is_ok() {
+                let _ = resumed.await;
+            }
+        };
+        self.settings.interrupted.run_until_cancelled(wait).await;
     }
 
     async fn clean_up(&mut self, context: &mut Context) {

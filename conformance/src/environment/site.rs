@@ -103,6 +103,11 @@ pub trait Site: Send + Sync {
         None
     }
 
+    /// The administrator's kubeconfig, where there is a file of it.
+    fn kubeconfig(&self) -> Option<PathBuf> {
+        None
+    }
+
     /// State and log of the operator under test.
     async fn operator(&self) -> Result<OperatorState, EnvironmentError>;
 }
@@ -173,6 +178,9 @@ pub struct Database {
 pub struct OperatorState {
     /// How often it ended without being asked to.
     pub unexpected_exits: u32,
+    /// How often it was asked to end (SIGTERM), did not, and was killed.
+    #[serde(default)]
+    pub killed: u32,
     /// Whether it runs now.
     pub running: bool,
     /// Its log since the environment came up.

@@ -10,6 +10,7 @@ mod manifests;
 mod operator;
 mod setup;
 mod template;
+mod unusable;
 
 pub use file::{
     ApiVersion, Images, Implementation, InCluster, Kind, LoadError, ManifestSource, ServiceAccountName, Start,
@@ -18,3 +19,4 @@ pub use file::{
 pub use operator::Operator;
 pub use setup::{Options, Prepared};
 pub use template::{Template, Values};
+pub use unusable::Unusable;

@@ -1,5 +1,6 @@
 //! The process of the operator under test, and who looks after it.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -7,12 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use kube::Client;
+use nix::sys::signal::Signal;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::http;
 use super::setup::{Options, Prepared, Site, launch, write_kubeconfig};
+use super::unusable::Unusable;
 use crate::controlplane::{ready, tail};
 use crate::environment::OperatorState;
 use crate::pki::Authority;
@@ -42,6 +45,7 @@ pub struct Operator {
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
     unexpected_exits: u32,
+    killed: u32,
     running: bool,
 }
 
@@ -69,7 +73,7 @@ impl Operator {
                     std::fs::remove_file(&log)?;
                     attempt += 1;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(Unusable::blame(error)),
             }
         };
         if prepared.has_webhook() {
@@ -78,7 +82,7 @@ impl Operator {
             prepared.manifests.register_webhooks(&client, port, authority.certificate()).await?;
         }
         let (orders, queue) = mpsc::channel(1);
-        let (tell, state) = watch::channel(State { unexpected_exits: 0, running: true });
+        let (tell, state) = watch::channel(State { running: true, ..State::default() });
         tokio::spawn(keeper.keep(process, queue, tell));
         Ok(Self { orders, state, log })
     }
@@ -99,8 +103,8 @@ impl Operator {
 
     /// What it does now.
     pub fn state(&self) -> OperatorState {
-        let State { unexpected_exits, running } = *self.state.borrow();
-        OperatorState { unexpected_exits, running, log: self.log.clone() }
+        let State { unexpected_exits, killed, running } = *self.state.borrow();
+        OperatorState { unexpected_exits, killed, running, log: self.log.clone() }
     }
 }
 
@@ -160,10 +164,15 @@ impl Keeper {
                 order = orders.recv() => match order {
                     Some(Order::Stop(done)) => {
                         restart = None;
-                        if let Some(process) = process.take() {
-                            process.stop().await;
-                        }
-                        state.send_modify(|state| state.running = false);
+                        let status = match process.take() {
+                            Some(process) => Some(process.stop().await),
+                            None => None,
+                        };
+                        let killed = status.and_then(|status| status.signal()) == Some(Signal::SIGKILL as i32);
+                        state.send_modify(|state| {
+                            state.running = false;
+                            state.killed += u32::from(killed);
+                        });
                         let _ = done.send(());
                     }
                     Some(Order::Start(done)) => {

@@ -12,6 +12,7 @@ use kube::api::{Api, PostParams};
 use super::file::Implementation;
 use super::manifests::Manifests;
 use super::template::{Template, Values, render_all};
+use super::unusable::Unusable;
 use crate::controlplane::{Access, free_port, tail};
 use crate::pki::Authority;
 use crate::process::{Launch, Spawner};
@@ -51,7 +52,7 @@ impl Prepared {
     ) -> anyhow::Result<Self> {
         implementation.build(spawner, log, &log_level).await?;
         let values = values(&implementation, &log_level);
-        let manifests = Manifests::gather(&implementation, &values, spawner).await?;
+        let manifests = Manifests::gather(&implementation, &values, spawner).await.map_err(Unusable::blame)?;
         Ok(Self { implementation, manifests, log_level })
     }
 
@@ -62,7 +63,8 @@ impl Prepared {
 
     /// Installs everything but the webhooks.
     pub async fn install(&self, client: &Client) -> anyhow::Result<()> {
-        self.manifests.install(client, &self.implementation.service_account.namespace).await
+        let installed = self.manifests.install(client, &self.implementation.service_account.namespace).await;
+        installed.map_err(Unusable::blame)
     }
 
     /// The operator's program.
@@ -79,6 +81,10 @@ impl Prepared {
 impl Implementation {
     /// Builds the operator. What the build prints goes to the file `log`.
     pub async fn build(&self, spawner: &Spawner, log: &Path, log_level: &str) -> anyhow::Result<()> {
+        self.run_build(spawner, log, log_level).await.map_err(Unusable::blame)
+    }
+
+    async fn run_build(&self, spawner: &Spawner, log: &Path, log_level: &str) -> anyhow::Result<()> {
         let values = values(self, log_level);
         for words in &self.build {
             let launch = command(self, words, &values)?.log(log);

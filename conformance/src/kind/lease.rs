@@ -121,7 +121,7 @@ impl Lease for KindLease {
         let running = self.shared.operator.is_running().await.map_err(super::faults::broken)?;
         let known = self.shared.logs.known();
         let unexpected_exits = known.borrow().operator_restarts();
-        Ok(OperatorState { unexpected_exits, running, log: self.shared.logs.operator_log() })
+        Ok(OperatorState { unexpected_exits, killed: 0, running, log: self.shared.logs.operator_log() })
     }
 
     fn broken(&self) -> BoxFuture<'static, anyhow::Error> {

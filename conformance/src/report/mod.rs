@@ -2,6 +2,7 @@
 //!
 //! Judging layer. Rendering is pure; only `files` writes.
 
+mod annotations;
 mod comparison;
 pub mod conformance;
 mod console;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::Outcome;
 use crate::environment::{Declared, Description, Environment};
 
+pub use annotations::github;
 pub use comparison::comparison;
 pub use console::Console;
 pub use files::{Files, ReportError};
@@ -72,6 +74,19 @@ impl RunReport {
     pub fn new(run: String, environment: &dyn Environment, arguments: Vec<String>, planned: usize) -> Self {
         let (description, declared) = (environment.description().clone(), environment.capabilities().declared.clone());
         Self::of(run, description, declared, arguments, planned)
+    }
+
+    /// A run that has ended before any of its scenarios could begin; `outcomes` say why.
+    pub fn unstarted(
+        run: String,
+        environment: Description,
+        declared: Declared,
+        arguments: Vec<String>,
+        outcomes: Vec<Outcome>,
+    ) -> Self {
+        let mut report = Self::of(run, environment, declared, arguments, outcomes.len());
+        outcomes.into_iter().for_each(|outcome| report.add(outcome));
+        report
     }
 
     fn of(run: String, environment: Description, declared: Declared, arguments: Vec<String>, planned: usize) -> Self {

@@ -1,5 +1,6 @@
 //! Reading a JSON report again: what comparisons and conformance reports need of it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -107,6 +108,14 @@ impl SavedReport {
         let text = std::fs::read_to_string(path)
             .map_err(|problem| error(problem.to_string(), problem.kind() == std::io::ErrorKind::NotFound))?;
         serde_json::from_str(&text).map_err(|problem| error(format!("it is no report.json of a run: {problem}"), false))
+    }
+
+    /// The scenarios that failed or came to no verdict by a broken environment, each once, in the order of their names.
+    pub fn failed(&self) -> Vec<String> {
+        let bad = |outcome: &&SavedOutcome| matches!(outcome.verdict, Verdict::Failed | Verdict::Error);
+        let names: BTreeSet<String> =
+            self.outcomes.iter().filter(bad).map(|outcome| outcome.scenario.clone()).collect();
+        names.into_iter().collect()
     }
 
     /// How `scenario` ended: with repetitions, the result that matters most. `None`: it was not tried.

@@ -49,7 +49,8 @@ fn hint(near: Option<&str>) -> String {
     near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
 }
 
-/// Selects scenarios by name: a part of it, or a glob (`gate/*`, `*rotation*`) over all of it or its last part.
+/// Selects scenarios by name: a part of it, a glob (`gate/*`, `*rotation*`) over all of it or its last part, or `=` and all
+/// of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter(Vec<String>);
 
@@ -64,7 +65,9 @@ impl Filter {
         let last = name.rsplit('/').next().unwrap_or(name);
         self.0.is_empty()
             || self.0.iter().any(|pattern| {
-                if pattern.contains(['*', '?']) {
+                if let Some(whole) = pattern.strip_prefix('=') {
+                    name == whole
+                } else if pattern.contains(['*', '?']) {
                     glob::matches(pattern, name) || glob::matches(pattern, last)
                 } else {
                     name.contains(pattern.as_str())
@@ -152,7 +155,7 @@ fn name_of(directory: &Path, path: &Path) -> String {
 
 fn near(filter: &Filter, names: &[String]) -> Option<String> {
     let parts = names.iter().flat_map(|name| [name.as_str()].into_iter().chain(name.split('/')));
-    filter.0.iter().find_map(|pattern| nearest(pattern.trim_matches('*'), parts.clone())).map(str::to_owned)
+    filter.0.iter().find_map(|pattern| nearest(pattern.trim_matches(['*', '=']), parts.clone())).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -170,6 +173,8 @@ mod tests {
     #[case(&["*rotation"], true)]
     #[case(&["gate", "credentials"], true)]
     #[case(&["*"], true)]
+    #[case(&["=credentials/credential_rotation"], true)]
+    #[case(&["=credential_rotation"], false)]
     #[case(&["gate/*"], false)]
     #[case(&["rotations"], false)]
     fn selects_by_part_or_glob(#[case] patterns: &[&str], #[case] expected: bool) {

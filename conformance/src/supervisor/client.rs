@@ -172,6 +172,10 @@ impl Site for LeasedSite {
         self.granted.audit_log.clone()
     }
 
+    fn kubeconfig(&self) -> Option<PathBuf> {
+        Some(self.granted.kubeconfig.clone())
+    }
+
     async fn operator(&self) -> Result<OperatorState, EnvironmentError> {
         match self.connection.ask(Request::Operator).await? {
             Reply::Operator(state) => Ok(state),

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
+use crate::implementation::Unusable;
 use crate::redact::redact;
 use crate::tools::ToolError;
 
@@ -40,6 +41,9 @@ fn exit(error: &anyhow::Error, message: &str) -> Exit {
     if message.contains("ddress already in use") {
         return Exit::PortInUse;
     }
+    if error.is::<Unusable>() {
+        return Exit::Implementation;
+    }
     match error.chain().find_map(|cause| cause.downcast_ref::<ToolError>()) {
         Some(error) if error.is_unavailable() => Exit::MissingTool,
         Some(ToolError::Request(_)) => Exit::Usage,
@@ -75,6 +79,7 @@ mod tests {
     #[case::damaged(damaged(), Exit::Digest)]
     #[case::port(anyhow!("etcd: listen tcp 127.0.0.1:2379: bind: address already in use"), Exit::PortInUse)]
     #[case::wrong_version(ToolError::Request("Kubernetes 1.2 is not known".into()).into(), Exit::Usage)]
+    #[case::unusable(anyhow!("it ended").context(Unusable).context("starting"), Exit::Implementation)]
     #[case::other(anyhow!("etcd ended"), Exit::Environment)]
     fn a_failure_has_a_kind(#[case] error: anyhow::Error, #[case] expected: Exit) {
         assert_eq!(StartError::of(&error).exit, expected);

@@ -199,8 +199,7 @@ fn scenario(name: &str, runs: &[SavedReport]) -> (ScenarioReport, usize) {
     let reason = match outcome.verdict {
         Verdict::Passed => (!outcome.declared.is_empty()).then(|| outcome.declared.join("; ")),
         Verdict::Interrupted => Some(said.unwrap_or_else(|| "the run was interrupted".to_owned())),
-        Verdict::Error => Some(format!("the environment failed: {}", said.unwrap_or_default())),
-        Verdict::Skipped | Verdict::Failed => said,
+        Verdict::Error | Verdict::Skipped | Verdict::Failed => said,
     };
     let place = outcome.failures.first().map(|failure| &failure.place);
     let report = ScenarioReport {
