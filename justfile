@@ -69,6 +69,10 @@ embedded *ARGS:
 embedded-no-skips:
     cargo run -p conformance -- run --no-skips --allowed-skips ci/allowed-skips.yaml
 
+# Write the conformance report of the last run, or of the given report.json files
+report *ARGS:
+    cargo run --quiet -p conformance -- report {{ ARGS }}
+
 # Make the images of the kind environment without a registry
 offline-images *ARGS:
     ci/offline-images {{ ARGS }}

@@ -58,7 +58,7 @@ struct RunOptions {
     /// When a scenario fails, say how to look at what is there, and wait for Enter
     #[arg(long)]
     pause_on_failure: bool,
-    /// Also tell failures in this form; `github` by default where GITHUB_ACTIONS is true
+    /// Also tell failures in this form; `github` by default where `GITHUB_ACTIONS` is true
     #[arg(long, value_enum, value_name = "FORM")]
     annotations: Option<Annotations>,
     /// Scale every deadline, for a slow machine

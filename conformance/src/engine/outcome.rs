@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::context::Sighting;
 use super::evidence::{Bundle, FailureReport};
+use super::rate::Rate;
 use super::schedule::Job;
 
 /// The verdict on one scenario. Ordered by how much it matters.
@@ -75,6 +76,9 @@ pub struct Outcome {
     /// Where they were written.
     #[serde(rename = "bundle", skip_serializing_if = "Option::is_none")]
     pub written: Option<PathBuf>,
+    /// What the operator asked of the API server meanwhile, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator_requests: Option<Rate>,
     /// What is worth knowing and changes no verdict.
     pub warnings: Vec<String>,
     /// What was waited for and seen.
@@ -98,6 +102,7 @@ impl Outcome {
             declared: Vec::new(),
             bundle: Bundle::new(),
             written: None,
+            operator_requests: None,
             warnings: Vec::new(),
             sightings: Vec::new(),
         }

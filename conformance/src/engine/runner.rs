@@ -1,7 +1,6 @@
 //! Runs one scenario on a site: namespace, steps, invariants, cleaning up. Decides about the verdict.
 
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,8 +10,7 @@ use http::header::USER_AGENT;
 use jiff::Timestamp;
 use kube::Client;
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::oneshot;
 
 use super::completion::complete;
 use super::context::Context;
@@ -21,8 +19,9 @@ use super::differences::Differences;
 use super::evidence::{FailureReport, Place, bundle, gather};
 use super::guard::Guards;
 use super::outcome::{Outcome, StepOutcome, Verdict};
-use super::permissions::Permissions;
+use super::rate::Mark;
 use super::schedule::Job;
+use super::settings::{Paused, Settings};
 use super::trouble::{Failure, Trouble};
 use super::watch::{Hub, Kind};
 use super::{images, invariants, namespace, steps};
@@ -43,38 +42,6 @@ const PREPARATION_LIMIT: Duration = Duration::from_secs(30);
 const INVARIANTS_LIMIT: Duration = Duration::from_secs(30);
 /// Bounds the last look of a guard that the scenario did not release itself.
 const GUARD_LIMIT: Duration = Duration::from_secs(20);
-
-/// How scenarios are run.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Names the run, in labels.
-    pub run: String,
-    /// Scales every deadline.
-    pub timeout_multiplier: f64,
-    /// Leaves the namespace of a failed scenario.
-    pub keep_failed: bool,
-    /// What the operator uses of its roles.
-    pub permissions: Arc<Permissions>,
-    /// Cancelled by the first Ctrl-C.
-    pub interrupted: CancellationToken,
-    /// Who is told when a scenario has failed and everything is still there: it goes on when they say so.
-    pub pause: Option<mpsc::Sender<Paused>>,
-}
-
-/// A scenario that has failed and waits.
-#[derive(Debug)]
-pub struct Paused {
-    /// Its name.
-    pub scenario: String,
-    /// Why it failed.
-    pub reason: Option<String>,
-    /// Its namespace.
-    pub namespace: String,
-    /// The administrator's access to its control plane.
-    pub kubeconfig: Option<PathBuf>,
-    /// Ends the pause; so does dropping it.
-    pub resume: oneshot::Sender<()>,
-}
 
 /// Runs a scenario once. Never fails: whatever happens is a verdict.
 pub async fn run(environment: &dyn Environment, job: &Job, settings: &Settings) -> Outcome {
@@ -101,6 +68,7 @@ pub async fn run(environment: &dyn Environment, job: &Job, settings: &Settings) 
     match leased {
         None => run.outcome.verdict = Verdict::Interrupted,
         Some(Err(error)) => run.trouble(&error.into()),
+        // On the heap: every task of a run holds this future.
         Some(Ok(site)) => Box::pin(run.on(site)).await,
     }
     run.outcome
@@ -140,6 +108,7 @@ impl Run {
             Ok(prepared) => prepared,
             Err(trouble) => return self.trouble(&trouble),
         };
+        let mark = Mark::set(&*context.site).await;
         // What one scenario breaks in the engine must not end the others, nor leave its namespace behind.
         let judged = AssertUnwindSafe(self.judge(&mut context, &mut before)).catch_unwind().await;
         if let Err(panic) = judged {
@@ -153,6 +122,15 @@ impl Run {
             && let Err(trouble) = self.settings.permissions.note(log).await
         {
             self.trouble(&trouble);
+        }
+        if let Some(mark) = mark {
+            match mark.since().await {
+                Ok(rate) => {
+                    self.outcome.operator_requests = Some(rate);
+                    self.outcome.warnings.extend(rate.flood());
+                }
+                Err(trouble) => self.trouble(&trouble),
+            }
         }
         self.pause(&context).await;
         let begin = Instant::now();

@@ -10,7 +10,8 @@ use rand::seq::SliceRandom as _;
 use tokio::task::JoinSet;
 
 use super::outcome::{Outcome, Verdict};
-use super::runner::{self, Settings};
+use super::runner;
+use super::settings::Settings;
 use crate::environment::{Environment, Isolation};
 use crate::scenario::Scenario;
 

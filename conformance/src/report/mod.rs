@@ -85,7 +85,9 @@ impl RunReport {
         outcomes: Vec<Outcome>,
     ) -> Self {
         let mut report = Self::of(run, environment, declared, arguments, outcomes.len());
-        outcomes.into_iter().for_each(|outcome| report.add(outcome));
+        for outcome in outcomes {
+            report.add(outcome);
+        }
         report
     }
 

@@ -53,6 +53,9 @@ pub struct SavedOutcome {
     /// By what the implementation declares to do differently it was judged.
     #[serde(default)]
     pub declared: Vec<String>,
+    /// What is worth knowing and changes no verdict.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// What went wrong, first things first.
     #[serde(default)]
     pub failures: Vec<SavedFailure>,

@@ -233,6 +233,9 @@ pub struct ScenarioReport {
     /// By what the implementation declares to do differently it was judged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub declared: Vec<String>,
+    /// What is worth knowing and changes no verdict.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Where it failed: file, line and column.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,

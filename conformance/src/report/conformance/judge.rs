@@ -184,8 +184,15 @@ fn scenario(name: &str, runs: &[SavedReport]) -> (ScenarioReport, usize) {
     let decisive = ended.rev().max_by_key(|(_, outcome)| weight(outcome));
     let Some((index, outcome)) = decisive else {
         let verdict = RequirementVerdict::NotTried;
-        let report =
-            ScenarioReport { name: name.to_owned(), verdict, run: None, reason: None, declared: Vec::new(), at: None };
+        let report = ScenarioReport {
+            name: name.to_owned(),
+            verdict,
+            run: None,
+            reason: None,
+            declared: Vec::new(),
+            warnings: Vec::new(),
+            at: None,
+        };
         return (report, 0);
     };
     let verdict = match outcome.verdict {
@@ -208,6 +215,7 @@ fn scenario(name: &str, runs: &[SavedReport]) -> (ScenarioReport, usize) {
         run: Some(runs[index].run.clone()),
         reason,
         declared: outcome.declared.clone(),
+        warnings: outcome.warnings.clone(),
         at: place.map(ToString::to_string),
     };
     (report, index)
