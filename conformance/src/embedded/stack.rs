@@ -137,6 +137,7 @@ impl Stack {
     pub async fn inject(&self, namespace: &str, fault: &Fault) -> Result<(), EnvironmentError> {
         match fault {
             Fault::StopOperator {} => self.operator.stop().await.map_err(broken),
+            Fault::KillOperator {} => self.operator.kill().await.map_err(broken),
             Fault::PerconaAbsent {} => self.remove_percona().await.map_err(broken),
             Fault::S3Outage { bucket } => {
                 self.shared.s3.begin_outage(bucket);
@@ -178,7 +179,7 @@ impl Stack {
             }
             Fault::StopPercona {} => self.with_percona(async |double| double.start_operator()).await,
             // It has come back by itself.
-            Fault::KillPostgres { .. } => Ok(()),
+            Fault::KillPostgres { .. } | Fault::KillOperator {} => Ok(()),
         }
     }
 

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Isolation;
 
-/// Something that goes wrong on purpose. All but [`Fault::KillPostgres`] last until they are cleared.
+/// Something that goes wrong on purpose. All but [`Fault::KillPostgres`] and [`Fault::KillOperator`]
+/// last until they are cleared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum Fault {
@@ -24,6 +25,8 @@ pub enum Fault {
     },
     /// The operator under test is stopped (SIGTERM); cleared: it is started again.
     StopOperator {},
+    /// The operator under test is killed (SIGKILL) and started again at once: in force when it is ready.
+    KillOperator {},
     /// Percona's operator is stopped; cleared: it is started again.
     StopPercona {},
     /// The PostgreSQL server of a cluster is killed (SIGKILL); it comes back by itself.
@@ -42,11 +45,16 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether it is over by itself, and needs no release.
+    pub fn is_momentary(&self) -> bool {
+        matches!(self, Self::KillPostgres { .. } | Self::KillOperator {})
+    }
+
     /// The least isolation under which nobody else notices the fault.
     pub fn isolation(&self) -> Isolation {
         match self {
             Self::PerconaAbsent {} => Isolation::Cluster,
-            Self::StopOperator {} | Self::StopPercona {} => Isolation::Operator,
+            Self::StopOperator {} | Self::KillOperator {} | Self::StopPercona {} => Isolation::Operator,
             Self::HoldSecret { .. } | Self::HoldReady { .. } | Self::KillPostgres { .. } | Self::S3Outage { .. } => {
                 Isolation::Namespace
             }

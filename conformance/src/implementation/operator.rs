@@ -53,6 +53,7 @@ struct State {
 enum Order {
     Stop(oneshot::Sender<()>),
     Start(oneshot::Sender<anyhow::Result<()>>),
+    Kill(oneshot::Sender<anyhow::Result<()>>),
 }
 
 impl Operator {
@@ -98,6 +99,13 @@ impl Operator {
     pub async fn resume(&self) -> anyhow::Result<()> {
         let (done, started) = oneshot::channel();
         self.orders.send(Order::Start(done)).await.ok().context("the operator's keeper has ended")?;
+        started.await.context("the operator's keeper has ended")?
+    }
+
+    /// Kills it (SIGKILL) and starts it again. Returns when it is ready.
+    pub async fn kill(&self) -> anyhow::Result<()> {
+        let (done, started) = oneshot::channel();
+        self.orders.send(Order::Kill(done)).await.ok().context("the operator's keeper has ended")?;
         started.await.context("the operator's keeper has ended")?
     }
 
@@ -174,6 +182,15 @@ impl Keeper {
                             state.killed += u32::from(killed);
                         });
                         let _ = done.send(());
+                    }
+                    Some(Order::Kill(done)) => {
+                        if let Some(process) = process.take() {
+                            process.kill().await;
+                        }
+                        let outcome = self.launch().await.map(|launched| process = Some(launched));
+                        (restart, started) = (None, Instant::now());
+                        state.send_modify(|state| state.running = process.is_some());
+                        let _ = done.send(outcome);
                     }
                     Some(Order::Start(done)) => {
                         let outcome = match &process {

@@ -9,6 +9,7 @@ impl Shared {
     pub(super) async fn inject(&self, namespace: &str, fault: &Fault) -> Result<(), EnvironmentError> {
         match fault {
             Fault::StopOperator {} => self.operator.stop().await.map_err(broken),
+            Fault::KillOperator {} => self.kill_operator().await.map_err(broken),
             Fault::StopPercona {} => self.percona.stop().await.map_err(broken),
             Fault::S3Outage { .. } => self.minio.begin_outage().await.map_err(broken),
             Fault::PerconaAbsent {} => self.remove_percona().await.map_err(broken),
@@ -58,8 +59,13 @@ impl Shared {
                 None => self.real_faults.release_ready(namespace, cluster).await.map_err(broken),
             },
             // It has come back by itself.
-            Fault::KillPostgres { .. } => Ok(()),
+            Fault::KillPostgres { .. } | Fault::KillOperator {} => Ok(()),
         }
+    }
+
+    async fn kill_operator(&self) -> anyhow::Result<()> {
+        self.operator.kill().await?;
+        self.start_operator().await
     }
 
     async fn start_operator(&self) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::watcher;
 use kube::{Api, Client};
@@ -53,6 +53,15 @@ impl Workload {
             unless(left.is_empty(), || format!("pods {} are still there", left.join(", ")))
         })
         .await
+    }
+
+    /// Kills its pods: they get no time to end. The Deployment makes others.
+    pub async fn kill(&self) -> anyhow::Result<()> {
+        let selector = self.selector().await?;
+        let selected = ListParams { label_selector: selector.label_selector, ..ListParams::default() };
+        let killed = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+        let deleted = self.pods().delete_collection(&killed, &selected).await;
+        deleted.map(drop).with_context(|| format!("killing the pods of Deployment {}", self.name))
     }
 
     /// Starts it. Returns when it is ready.

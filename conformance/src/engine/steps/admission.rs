@@ -31,11 +31,11 @@ async fn once(admission: &Admission, context: &mut Context, deadline: &Deadline)
     let dry_run = admission.dry_run;
     let (request, subject, feed) = match &admission.request {
         AdmissionRequest::Create(object) => {
-            let draft = Draft::of(object, context, deadline).await?;
+            let draft = Draft::of_template(object, context, deadline).await?;
             (draft.create(&PostParams { dry_run, ..create_params(context) }), draft.subject, draft.feed)
         }
         AdmissionRequest::Apply(object) => {
-            let draft = Draft::of(object, context, deadline).await?;
+            let draft = Draft::of_template(object, context, deadline).await?;
             (draft.apply(&PatchParams { dry_run, ..apply_params(context) }), draft.subject, draft.feed)
         }
         AdmissionRequest::Patch { r#ref, merge } => {

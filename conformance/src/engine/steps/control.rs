@@ -123,6 +123,7 @@ pub async fn database(make: &MakeDatabase, context: &mut Context, deadline: &Dea
             timeout: None,
             resource: None,
             file: None,
+            times: None,
             outputs: Vec::new(),
             objects: vec![object],
         };

@@ -13,14 +13,14 @@ use crate::engine::secrets;
 use crate::engine::trouble::{Failure, Subject, Trouble};
 use crate::engine::wait;
 use crate::engine::watch::{Feed, Kind, resource_version};
-use crate::scenario::expression::{evaluate, evaluate_as};
+use crate::scenario::expression::{INDEX, evaluate, evaluate_as};
 use crate::scenario::operations::{Object, ObjectRef, Patch, Write};
 
 /// Server-side apply of each object.
 pub async fn apply(write: &Write, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
     let mut result = Value::Null;
-    for object in &write.objects {
-        let draft = Draft::of(object, context, deadline).await?;
+    for object in repeated(write, context) {
+        let draft = Draft::of(&object?, context, deadline).await?;
         let parameters = PatchParams { field_validation: Some(ValidationDirective::Strict), ..apply_params(context) };
         result = accepted(draft.apply(&parameters), &draft.subject, &draft.feed, context, deadline).await?;
     }
@@ -30,8 +30,8 @@ pub async fn apply(write: &Write, context: &mut Context, deadline: &Deadline) ->
 /// Creation of each object.
 pub async fn create(write: &Write, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
     let mut result = Value::Null;
-    for object in &write.objects {
-        let draft = Draft::of(object, context, deadline).await?;
+    for object in repeated(write, context) {
+        let draft = Draft::of(&object?, context, deadline).await?;
         let request = draft.create(&create_params(context));
         result = accepted(request, &draft.subject, &draft.feed, context, deadline).await?;
         // Only what was made here: another namespace is not the scenario's to remove.
@@ -40,6 +40,20 @@ pub async fn create(write: &Write, context: &mut Context, deadline: &Deadline) -
         }
     }
     Ok(result)
+}
+
+/// The objects, evaluated, as often as is asked for.
+fn repeated(write: &Write, context: &Context) -> Vec<Result<Value, Failure>> {
+    let mut bindings = context.bindings.clone();
+    let numbered = (1..=write.times.unwrap_or(1)).flat_map(|index| write.objects.iter().map(move |object| (index, object)));
+    numbered
+        .map(|(index, object)| {
+            if write.times.is_some() {
+                bindings.set(INDEX, json!(index));
+            }
+            Ok(evaluate(&Value::Object(object.clone()), &bindings)?)
+        })
+        .collect()
 }
 
 /// A merge patch or a JSON patch.
@@ -78,8 +92,14 @@ type Prepared = Result<http::Request<Vec<u8>>, kube::core::request::Error>;
 
 impl Draft {
     /// Evaluates `template`, and waits until its kind is served.
-    pub async fn of(template: &Object, context: &Context, deadline: &Deadline) -> Result<Self, Trouble> {
-        let mut object = evaluate(&Value::Object(template.clone()), &context.bindings)?;
+    pub async fn of_template(template: &Object, context: &Context, deadline: &Deadline) -> Result<Self, Trouble> {
+        let object = evaluate(&Value::Object(template.clone()), &context.bindings)?;
+        Self::of(&object, context, deadline).await
+    }
+
+    /// Waits until the kind of `object` is served.
+    pub async fn of(object: &Value, context: &Context, deadline: &Deadline) -> Result<Self, Trouble> {
+        let mut object = object.clone();
         let mut subject = context.subject(&object);
         let feed = context.feed(&subject.kind, subject.namespace.as_deref());
         let Served { resource, namespaced } = context.served(&feed, deadline).await?;

@@ -22,3 +22,5 @@ pub const SELF: &str = "self";
 
 /// The variable that stands for what an operation gave, in its `outputs`.
 pub const RESULT: &str = "result";
+/// The number of a repetition, in what `times` repeats.
+pub const INDEX: &str = "index";

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::scenario::expression::{self, RESULT, SELF, Scope};
+use crate::scenario::expression::{self, INDEX, RESULT, SELF, Scope};
 use crate::scenario::node::{Node, NodeKind};
 
 use super::Problems;
@@ -73,6 +73,7 @@ pub(super) fn operation(word: &str, node: &Node, scope: &mut Scope, problems: &m
                 value.items().iter().filter_map(|item| item.get("value")).for_each(|item| check(item, scope, problems));
             }
             ("outputs", _) | (_, Mode::Literal) => {}
+            ("resource", Mode::Template) if node.get("times").is_some() => check(value, &scope.with(INDEX), problems),
             (_, Mode::Template) => check(value, scope, problems),
             (_, Mode::Pattern) => check(value, &scope.in_pattern(), problems),
         }
@@ -104,7 +105,7 @@ fn define(node: &Node, scope: &mut Scope, problems: &mut Problems) -> Option<Str
     if name.is_empty() || !name.chars().all(word) || name.starts_with(|c: char| c.is_ascii_digit()) {
         let help = "a name has letters, digits and `_`, and does not begin with a digit".to_owned();
         problems.add(&node.span, format!("`{name}` cannot be a name in expressions"), help);
-    } else if RESERVED.contains(&name) || name == SELF || name == RESULT {
+    } else if RESERVED.contains(&name) || [SELF, RESULT, INDEX].contains(&name) {
         problems.add(&node.span, format!("the name `{name}` is taken by the language"), None);
     } else if scope.knows(name) {
         problems.add(&node.span, format!("`{name}` is bound already"), "choose another name".to_owned());

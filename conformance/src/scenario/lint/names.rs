@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::environment::Fault;
 use crate::scenario::nearest::nearest;
 use crate::scenario::node::Node;
 use crate::scenario::operations::{Action, Release};
@@ -35,7 +34,7 @@ impl Names {
             }
             Action::Fault(fault) => {
                 begin(&mut self.faults, "fault", &fault.name, span("name"), problems);
-                if matches!(fault.inject, Fault::KillPostgres { .. }) {
+                if fault.inject.is_momentary() {
                     self.faults.insert(fault.name.clone(), State::Released);
                 }
             }

@@ -74,7 +74,7 @@ fn capabilities(action: &Action) -> Vec<Capability> {
         Action::Guard(guard) if guard.requests.is_some() => vec![Capability::AuditLog],
         Action::Permissions(_) => vec![Capability::AuditLog],
         Action::Fault(fault) => match &fault.inject {
-            Fault::StopOperator {} => vec![Capability::OperatorControl],
+            Fault::StopOperator {} | Fault::KillOperator {} => vec![Capability::OperatorControl],
             Fault::S3Outage { .. } => vec![Capability::S3],
             _ => vec![Capability::PerconaControl],
         },

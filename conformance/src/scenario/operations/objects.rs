@@ -23,6 +23,10 @@ pub struct Write {
     /// A YAML file with one or more objects, relative to the scenario's file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+    /// How often it is done, once by default: expressions in `resource` then know the number, `index`, from 1 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2, max = 1000))]
+    pub times: Option<u32>,
     /// What later operations need of `result`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<Binding>,
