@@ -45,7 +45,8 @@ pub async fn create(write: &Write, context: &mut Context, deadline: &Deadline) -
 /// The objects, evaluated, as often as is asked for.
 fn repeated(write: &Write, context: &Context) -> Vec<Result<Value, Failure>> {
     let mut bindings = context.bindings.clone();
-    let numbered = (1..=write.times.unwrap_or(1)).flat_map(|index| write.objects.iter().map(move |object| (index, object)));
+    let numbered =
+        (1..=write.times.unwrap_or(1)).flat_map(|index| write.objects.iter().map(move |object| (index, object)));
     numbered
         .map(|(index, object)| {
             if write.times.is_some() {
