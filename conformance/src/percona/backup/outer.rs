@@ -67,13 +67,6 @@ impl Backups {
                 self.let_go(&backup).await?;
             }
         }
-        // A Job may be made for a backup that goes at the same time.
-        let mine = format!("{BACKUP},{CLUSTER_LABEL}={}", self.key.name);
-        for job in self.context.list(Kind::JOB, &self.key.namespace, &mine).await? {
-            if job.metadata.deletion_timestamp.is_some() {
-                self.without_finalizer(Kind::JOB, &job, KEEP_JOB).await?;
-            }
-        }
         Ok(())
     }
 
