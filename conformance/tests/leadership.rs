@@ -74,8 +74,7 @@ async fn prepare(client: &Client) {
         .iter()
         .map(|name| json!({ "kind": "ServiceAccount", "name": name, "namespace": NAMESPACE }))
         .collect();
-    let mut objects =
-        vec![json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } })];
+    let mut objects = vec![json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } })];
     objects.extend(["first", "second", "third"].iter().map(|name| {
         json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": name, "namespace": NAMESPACE } })
     }));

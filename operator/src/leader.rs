@@ -16,6 +16,8 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::fence::Fence;
+
 /// Name of the Lease.
 pub const LEASE: &str = "dittofs-operator";
 
@@ -35,6 +37,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub struct Election {
     leases: Api<Lease>,
     identity: String,
+    fence: Fence,
 }
 
 /// The Lease, held. [`Self::hold`] keeps it.
@@ -44,9 +47,9 @@ pub struct Held<'a> {
 }
 
 impl Election {
-    /// A candidate named `identity` for the Lease in `namespace`.
-    pub fn new(client: Client, namespace: &str, identity: String) -> Self {
-        Self { leases: Api::namespaced(client, namespace), identity }
+    /// A candidate named `identity` for the Lease in `namespace`, who opens `fence` while it leads.
+    pub fn new(client: Client, namespace: &str, identity: String, fence: Fence) -> Self {
+        Self { leases: Api::namespaced(client, namespace), identity, fence }
     }
 
     /// Waits until this candidate leads.
@@ -61,8 +64,12 @@ impl Election {
         let mut expires = Instant::now() + duration(seen.as_ref());
         loop {
             if is_free(seen.as_ref()) || Instant::now() >= expires {
+                let until = Instant::now() + DEADLINE;
                 match self.write(claim(seen.clone(), &self.identity, Timestamp::now())).await {
-                    Ok(lease) => return Held { election: self, lease },
+                    Ok(lease) => {
+                        self.fence.open_until(until);
+                        return Held { election: self, lease };
+                    }
                     Err(error) => tracing::debug!(%error, "cannot take the lease"),
                 }
                 expires = Instant::now() + RETRY;
@@ -95,21 +102,25 @@ impl Held<'_> {
         loop {
             sleep(RENEW).await;
             match timeout_at(until, self.renew()).await {
-                Ok(Ok(())) => until = Instant::now() + DEADLINE,
+                Ok(Ok(asked)) => {
+                    until = asked + DEADLINE;
+                    self.election.fence.open_until(until);
+                }
                 Ok(Err(reason)) => return reason,
                 Err(_) => return format!("the lease could not be renewed for {} s", DEADLINE.as_secs()),
             }
         }
     }
 
-    /// Renews once, trying again until the caller's deadline. Only a Lease that another holds is an error.
-    async fn renew(&mut self) -> Result<(), String> {
+    /// Renews once, trying again until the caller's deadline; gives the moment before the request that worked. Only a Lease that another holds is an error.
+    async fn renew(&mut self) -> Result<Instant, String> {
         loop {
+            let asked = Instant::now();
             let wanted = renewed(self.lease.clone(), Timestamp::now());
             match self.election.write(wanted).await {
                 Ok(lease) => {
                     self.lease = lease;
-                    return Ok(());
+                    return Ok(asked);
                 }
                 Err(error) => tracing::warn!(%error, "cannot renew the lease, trying again"),
             }

@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod cli;
+pub mod fence;
 pub mod leader;
 pub mod manifests;
 pub mod reconcile;

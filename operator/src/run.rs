@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{LogFormat, RunArgs};
+use crate::fence::Fence;
 use crate::leader::{Election, Held};
 use crate::reconcile::build::statefulset::PodOptions;
 use crate::reconcile::{controller, triggers};
@@ -32,7 +33,8 @@ pub fn run(args: RunArgs) -> anyhow::Result<()> {
 async fn start(args: RunArgs) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let client = client().await?;
+    let config = config().await?;
+    let client = Client::try_from(config.clone()).context("cannot use the cluster's configuration")?;
     let metrics = Metrics::default();
     let mut parts = JoinSet::new();
     let readiness = Readiness::waiting_for(["caches", "webhook"]);
@@ -56,7 +58,7 @@ async fn start(args: RunArgs) -> anyhow::Result<()> {
         });
     }
     readiness.done("webhook");
-    parts.spawn(lead(args, client, metrics, readiness, shutdown.clone()));
+    parts.spawn(lead(args, config, client, metrics, readiness, shutdown.clone()));
 
     let result = tokio::select! {
         _ = signals.0.recv() => Ok(()),
@@ -78,6 +80,7 @@ async fn start(args: RunArgs) -> anyhow::Result<()> {
 /// Waits for the lease if asked to, and reconciles while it is held.
 async fn lead(
     args: RunArgs,
+    config: Config,
     client: Client,
     metrics: Metrics,
     readiness: Readiness,
@@ -88,7 +91,9 @@ async fn lead(
         .unwrap_or_else(|_| format!("pid-{}", std::process::id()));
     // Two processes of one name must not take each other for themselves.
     let identity = format!("{instance}_{:016x}", RandomState::new().hash_one(std::process::id()));
-    let election = Election::new(client.clone(), &args.lease_namespace, identity);
+    let fence = Fence::default();
+    let election = Election::new(client, &args.lease_namespace, identity, fence.clone());
+    let client = fence.client(config).context("cannot use the cluster's configuration")?;
     let held = if args.leader_elect {
         // A candidate that stands by is as ready as it gets.
         readiness.done("caches");
@@ -128,12 +133,12 @@ async fn while_held(mut held: Held<'_>, reconciling: impl Future<Output = ()>) -
     Ok(())
 }
 
-async fn client() -> anyhow::Result<Client> {
+async fn config() -> anyhow::Result<Config> {
     let mut config =
         Config::infer().await.context("no cluster: neither KUBECONFIG nor a service account leads to one")?;
     let agent = concat!("dittofs-operator/", env!("CARGO_PKG_VERSION")).parse()?;
     config.headers.push((axum::http::header::USER_AGENT, agent));
-    Client::try_from(config).context("cannot use the cluster's configuration")
+    Ok(config)
 }
 
 fn log(format: LogFormat) -> anyhow::Result<()> {
