@@ -252,7 +252,7 @@ impl Run {
             biased;
             () = self.settings.interrupted.cancelled() => Err(Trouble::Interrupted),
             failure = violated => Err(failure.into()),
-            done = Box::pin(steps::perform(operation, context, &deadline)) => done,
+            done = steps::perform(operation, context, &deadline) => done,
         }
     }
 
