@@ -55,8 +55,7 @@ mod tests {
     #[case::no_longer("PATCH", Some(Duration::ZERO), false)]
     #[case::creates_no_longer("POST", Some(Duration::ZERO), false)]
     #[case::may_read("GET", Some(Duration::ZERO), true)]
-    #[tokio::test(start_paused = true)]
-    async fn writes_end_with_the_lease(#[case] method: &str, #[case] left: Option<Duration>, #[case] passes: bool) {
+    fn writes_end_with_the_lease(#[case] method: &str, #[case] left: Option<Duration>, #[case] passes: bool) {
         let fence = Fence::default();
         if let Some(left) = left {
             fence.open_until(Instant::now() + left);
