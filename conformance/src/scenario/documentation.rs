@@ -15,7 +15,7 @@ fn page() -> String {
 /// The YAML blocks of the page; a block of operations is wrapped into a scenario that may do everything.
 fn examples() -> Vec<Source> {
     let head = "apiVersion: conformance.dittofs.com/v1alpha1\nkind: Scenario\nclaim: It holds.\nisolation: cluster\n\
-        needs: [controlPlanes, databases, operatorControl, percona, perconaControl, pods, s3, webhook]\n\
+        needs: [auditLog, controlPlanes, databases, operatorControl, percona, perconaControl, pods, s3, webhook]\n\
         steps:\n  - name: example\n    try:\n";
     let page = page();
     let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
