@@ -84,7 +84,8 @@ fn chosen(defect: &Defect) -> Vec<String> {
 }
 
 /// What differs from run to run.
-const FILTERS: [(&str, &str); 9] = [
+const FILTERS: [(&str, &str); 10] = [
+    (r"\b\d+ requests of the operator", "<count> requests of the operator"),
     (r"/\S*/scenarios/", "scenarios/"),
     (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "<time>"),
     (r"\b\d\d:\d\d:\d\d\.\d+\b", "<time>"),

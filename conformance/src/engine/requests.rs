@@ -170,23 +170,19 @@ pub struct Allowance {
 impl Allowance {
     /// Judges the requests that were made.
     pub fn judge(&self, requests: &[Request]) -> Result<(), Failure> {
-        let counted: Vec<String> = requests
+        let counted: Vec<&Request> = requests
             .iter()
             .filter(|request| request.namespace.as_ref() == Some(&self.namespace))
             .filter(|request| self.verbs.contains(&request.verb) && !self.except.contains(&request.resource))
-            .map(ToString::to_string)
             .collect();
         if counted.len() <= self.at_most {
             return Ok(());
         }
         let Self { name, at_most, .. } = self;
-        let shown = counted.len().min(SHOWN);
-        let more =
-            if counted.len() > shown { format!("\n… and {} more", counted.len() - shown) } else { String::new() };
         Err(Failure::new(format!(
-            "guard {name} (requests) was violated: {} requests of the operator, at most {at_most} expected\n{}{more}",
+            "guard {name} (requests) was violated: {} requests of the operator, at most {at_most} expected\n{}",
             counted.len(),
-            counted[..shown].join("\n"),
+            listed(&counted),
         )))
     }
 }
@@ -194,15 +190,19 @@ impl Allowance {
 /// How many requests a failure lists.
 const SHOWN: usize = 20;
 
+/// The first of each kind of request, a line each: how often it was tried again says nothing more.
+fn listed(requests: &[&Request]) -> String {
+    let mut seen = BTreeSet::new();
+    let first = requests.iter().filter(|it| seen.insert((&it.verb, &it.group, &it.resource, &it.name, it.code)));
+    first.take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
 /// What the operator's roles did not allow, of what it asked for in `namespace` or in no namespace.
 pub fn forbidden(requests: &[Request], namespace: &str) -> Option<Failure> {
     let own = |request: &&Request| request.forbidden && request.namespace.as_deref().is_none_or(|it| it == namespace);
-    let mut lines: Vec<String> = requests.iter().filter(own).map(ToString::to_string).collect();
-    if lines.is_empty() {
-        return None;
-    }
-    lines.truncate(SHOWN);
-    Some(Failure::new(format!("the operator asked for what its roles do not allow\n{}", lines.join("\n"))))
+    let refused: Vec<&Request> = requests.iter().filter(own).collect();
+    let failure = || Failure::new(format!("the operator asked for what its roles do not allow\n{}", listed(&refused)));
+    (!refused.is_empty()).then(failure)
 }
 
 #[cfg(test)]
@@ -256,6 +256,7 @@ mod tests {
     #[test]
     fn what_the_roles_refuse_is_told() {
         let made = requests(&[
+            line(USER, "patch", "services", "a", "forbid"),
             line(USER, "patch", "services", "a", "forbid"),
             line(USER, "get", "secrets", "b", "forbid"),
             line(USER, "get", "secrets", "a", "allow"),
