@@ -4,22 +4,26 @@
 //! scenarios must fail (`Fails:`, one line each); all others must pass. What the suite says is a snapshot.
 //!
 //! One test per defect, ignored by default: each builds an operator and runs every scenario. `just defects` runs them,
-//! one after the other; `just defects-kind` on kind, where the same scenarios must fail. That takes hours: with `DEFECT_SCENARIOS`
-//! only the scenarios that must fail are run, and those that its globs name (`DEFECT_SCENARIOS='gate/* pods/*'`), so that of
-//! all others nothing is known.
+//! one after the other, or as many at a time as `DEFECT_JOBS` says; `just defects-kind` on kind, where the same scenarios
+//! must fail. That takes hours: with `DEFECT_SCENARIOS` only the scenarios that must fail are run, and those that its globs
+//! name (`DEFECT_SCENARIOS='gate/* pods/*'`), so that of all others nothing is known.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use conformance::scenario::Defect;
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
 
+use self::sources::{Copy, repository};
+
+#[path = "support/sources.rs"]
+mod sources;
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // They share one copy of the sources and two cores.
-    arguments.test_threads = Some(1);
+    // They share two cores.
+    arguments.test_threads = Some(std::env::var("DEFECT_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1));
     let defects = match Defect::all(&repository().join("scenarios")) {
         Ok(defects) => defects,
         Err(error) => {
@@ -35,10 +39,10 @@ fn main() -> ExitCode {
 }
 
 fn check(defect: &Defect) -> Result<(), Failed> {
-    let copy = copy_sources()?;
-    run(Command::new("git").arg("apply").arg(&defect.patch).current_dir(&copy))?;
+    let copy = Copy::take()?;
+    copy.patch(&defect.patch)?;
     let reports = tempfile::tempdir()?;
-    let implementation = copy.join("implementations/bundled.yaml");
+    let implementation = copy.path.join("implementations/bundled.yaml");
     let mut suite = Command::new(env!("CARGO_BIN_EXE_conformance"));
     suite
         .args(["run", "--no-skips", "--report-dir"])
@@ -129,40 +133,4 @@ fn said(report: &Value) -> String {
         lines.insert(line);
     }
     lines.into_iter().collect::<Vec<_>>().join("\n\n")
-}
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository").to_owned()
-}
-
-/// A copy of the sources in the cache, without the working tree's `target`: it keeps its own, so that only the operator
-/// is compiled again for each defect.
-fn copy_sources() -> Result<PathBuf, Failed> {
-    let base = std::env::var_os("XDG_CACHE_HOME")
-        .map_or_else(|| std::env::home_dir().unwrap_or_default().join(".cache"), PathBuf::from);
-    let copy = base.join("dittofs-conformance/defects");
-    let listed = run(Command::new("git").args(["ls-files", "-z"]).current_dir(repository()))?;
-    let files = listed.split('\0').filter(|file| !file.is_empty());
-    std::fs::create_dir_all(&copy)?;
-    for kept in ["operator", "conformance", "implementations"] {
-        let _ = std::fs::remove_dir_all(copy.join(kept));
-    }
-    for file in files {
-        let (from, to) = (repository().join(file), copy.join(file));
-        if !from.is_file() {
-            continue;
-        }
-        std::fs::create_dir_all(to.parent().unwrap_or(&copy))?;
-        std::fs::copy(from, to)?;
-    }
-    Ok(copy)
-}
-
-/// Runs a command that must succeed, and gives what it prints.
-fn run(command: &mut Command) -> Result<String, Failed> {
-    let output = command.output()?;
-    if !output.status.success() {
-        return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
