@@ -1,36 +1,34 @@
 //! Copies of the repository's sources in the cache, to be broken on purpose.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 
 use libtest_mimic::Failed;
-
-/// Which copies are in use.
-static TAKEN: Mutex<Vec<bool>> = Mutex::new(Vec::new());
 
 /// A copy of the sources, without the working tree's `target`: it keeps its own, so that only the operator is compiled
 /// again for each change. One user at a time has it.
 pub struct Copy {
     pub path: PathBuf,
-    slot: usize,
+    _lock: File,
 }
 
 impl Copy {
-    /// Makes a copy that nobody uses equal to the sources.
+    /// Makes the first copy that nobody uses equal to the sources.
     pub fn take() -> Result<Self, Failed> {
-        let mut taken = TAKEN.lock().expect("nobody fails while holding it");
-        let slot = taken.iter().position(|taken| !taken).unwrap_or(taken.len());
-        if slot == taken.len() {
-            taken.push(false);
-        }
-        taken[slot] = true;
-        drop(taken);
         let base = std::env::var_os("XDG_CACHE_HOME")
-            .map_or_else(|| std::env::home_dir().unwrap_or_default().join(".cache"), PathBuf::from);
-        let copy = Self { path: base.join("dittofs-conformance/defects").join(slot.to_string()), slot };
-        copy.fill()?;
-        Ok(copy)
+            .map_or_else(|| std::env::home_dir().unwrap_or_default().join(".cache"), PathBuf::from)
+            .join("dittofs-conformance/defects");
+        std::fs::create_dir_all(&base)?;
+        for number in 0.. {
+            let lock = File::create(base.join(format!("{number}.lock")))?;
+            if lock.try_lock().is_ok() {
+                let copy = Self { path: base.join(number.to_string()), _lock: lock };
+                copy.fill()?;
+                return Ok(copy);
+            }
+        }
+        unreachable!("there are more numbers than processes")
     }
 
     fn fill(&self) -> Result<(), Failed> {
@@ -57,12 +55,6 @@ impl Copy {
         // In a directory of a repository, `git apply` would pass over what is not of that repository.
         apply.env("GIT_CEILING_DIRECTORIES", self.path.parent().unwrap_or(&self.path));
         run(&mut apply).map(drop)
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        TAKEN.lock().expect("nobody fails while holding it")[self.slot] = false;
     }
 }
 
