@@ -128,6 +128,17 @@ defects *ARGS:
 defects-kind *ARGS:
     ci/lab with cargo test -p conformance --test defects -- --ignored {{ ARGS }}
 
+# Change the operator in every small way; the unit tests judge
+mutants *ARGS:
+    ci/bootstrap mutants
+    mkdir -p target/mutants
+    cargo mutants --output target/mutants {{ ARGS }}
+
+# Change the operator in a sample of the same ways; the scenarios judge
+mutants-scenarios:
+    ci/bootstrap mutants
+    cargo test -p conformance --test mutants -- --ignored
+
 # Kill everything at random moments and see that nothing stays behind
 leaks *ARGS:
     cargo test -p conformance --test leaks -- --ignored {{ ARGS }}

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use futures::StreamExt as _;
 use futures::future::try_join_all;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, PartialObjectMeta};
 use kube::discovery::Scope;
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -20,6 +20,11 @@ use super::watch::Backoff;
 
 /// Kinds that are asked for at the same time.
 const AT_A_TIME: usize = 8;
+
+/// Finalizers that may have nobody left to take them away. Percona 2.8.2 holds the Job of a manual backup with this one,
+/// and lets it go only when the backup has succeeded (its `pgbackup` controller): a Job that failed or was interrupted
+/// would hold its namespace for ever.
+const ABANDONED: [&str; 1] = ["internal.percona.com/keep-job"];
 
 type Metadata = PartialObjectMeta<DynamicObject>;
 
@@ -83,7 +88,7 @@ async fn is_filled(client: &Client, namespace: &str, kind: &ApiResource) -> Resu
 /// Waits until the API server has no object of the kind in the namespace.
 async fn gone(kind: &ApiResource, api: Api<Metadata>, left: &watch::Sender<Left>) {
     let mut objects: BTreeMap<String, String> = BTreeMap::new();
-    let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).backoff(Backoff::default()));
+    let mut events = std::pin::pin!(watcher(api.clone(), watcher::Config::default()).backoff(Backoff::default()));
     let mut listed = false;
     while let Some(event) = events.next().await {
         match event {
@@ -92,6 +97,11 @@ async fn gone(kind: &ApiResource, api: Api<Metadata>, left: &watch::Sender<Left>
                 listed = false;
             }
             Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => {
+                if is_abandoned(&object)
+                    && let Err(error) = release(&api, &object).await
+                {
+                    tracing::debug!("releasing {} {}: {error}", kind.kind, object.name_any());
+                }
                 objects.insert(object.name_any(), describe(&object));
             }
             Ok(watcher::Event::InitDone) => listed = true,
@@ -110,6 +120,25 @@ async fn gone(kind: &ApiResource, api: Api<Metadata>, left: &watch::Sender<Left>
         }
     }
     left.send_modify(|left| drop(left.remove(&kind.kind)));
+}
+
+/// Whether nothing but finalizers of this sort keeps a deleted object.
+fn is_abandoned(object: &Metadata) -> bool {
+    let finalizers = object.finalizers();
+    object.metadata.deletion_timestamp.is_some()
+        && !finalizers.is_empty()
+        && finalizers.iter().all(|finalizer| ABANDONED.contains(&finalizer.as_str()))
+}
+
+/// Takes the finalizers away, unless somebody else has changed the object meanwhile.
+async fn release(api: &Api<Metadata>, object: &Metadata) -> Result<(), kube::Error> {
+    let version = &object.metadata.resource_version;
+    let patch = json!({ "metadata": { "resourceVersion": version, "finalizers": null } });
+    match api.patch_metadata(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn describe(object: &Metadata) -> String {

@@ -1,7 +1,8 @@
 //! What the operator under test asks of the API server, as the audit log tells it.
 //!
 //! A watch shows what a write changed; only the audit log shows writes that changed nothing, and requests that were
-//! refused. Each request is written there before it is answered, so that a reader who comes after an answer misses none.
+//! refused. Each request is written there before it is answered, so that a reader who comes after an answer misses none;
+//! what it changes is seen by watches still earlier, so that its line may come after its effect.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -121,18 +122,20 @@ impl fmt::Display for Request {
 pub struct Tail {
     log: AuditLog,
     offset: u64,
+    since: Timestamp,
 }
 
 impl Tail {
     /// The beginning.
     pub fn begin(log: AuditLog) -> Self {
-        Self { log, offset: 0 }
+        Self { log, offset: 0, since: Timestamp::MIN }
     }
 
-    /// The present end: what is answered from now on comes after it.
+    /// The present end: what is received from now on comes after it. The API server runs on this machine, by one clock.
     pub async fn end(log: AuditLog) -> Self {
+        let since = Timestamp::now();
         let offset = tokio::fs::metadata(&log.path).await.map_or(0, |file| file.len());
-        Self { log, offset }
+        Self { log, offset, since }
     }
 
     /// The operator's requests since the last call.
@@ -149,7 +152,8 @@ impl Tail {
         let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         self.offset += complete as u64;
         let text = String::from_utf8_lossy(&bytes[..complete]);
-        Ok(text.lines().filter_map(|line| Request::parse(line, &self.log.operator)).collect())
+        let requests = text.lines().filter_map(|line| Request::parse(line, &self.log.operator));
+        Ok(requests.filter(|request| request.received >= self.since).collect())
     }
 }
 
@@ -281,5 +285,18 @@ mod tests {
         let read = tail.read().await.unwrap();
         assert_eq!(read.iter().map(|request| request.verb.as_str()).collect::<Vec<_>>(), ["list"]);
         assert_eq!(Tail::end(log).await.read().await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn what_was_received_before_and_answered_later_does_not_count() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = AuditLog { path: directory.path().join("audit.log"), operator: USER.to_owned() };
+        std::fs::write(&log.path, "").unwrap();
+        let mut tail = Tail::end(log.clone()).await;
+        let before = line(USER, "patch", "dittoservers/status", "a", "allow");
+        let after = before.replace("2026-01-02", "9998-01-02").replace("patch", "delete");
+        std::fs::write(&log.path, format!("{before}\n{after}\n")).unwrap();
+        let read = tail.read().await.unwrap();
+        assert_eq!(read.iter().map(|request| request.verb.as_str()).collect::<Vec<_>>(), ["delete"]);
     }
 }

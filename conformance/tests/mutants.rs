@@ -1,0 +1,160 @@
+//! How many small changes of the operator the scenarios notice: a sample of what cargo-mutants would do to it, each
+//! built and judged by the suite until its first failure.
+//!
+//! Started by `just mutants-scenarios`; takes hours. The sample is drawn from every file by its share of the mutants:
+//! `MUTANTS_SAMPLE` says how many, `MUTANTS_SEED` draws another one, `MUTANTS_JOBS` says how many at a time. Verdicts go to
+//! `target/mutants/scenarios.jsonl` as they come; a mutant that has one is not tried again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::thread;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use self::sources::{Copy, repository, run};
+
+#[path = "support/sources.rs"]
+mod sources;
+
+/// A change of the operator, as `cargo mutants --list --json --diff` tells it.
+#[derive(Deserialize)]
+struct Mutant {
+    name: String,
+    file: String,
+    diff: String,
+}
+
+/// What became of a mutant.
+#[derive(Serialize, Deserialize)]
+struct Verdict {
+    mutant: String,
+    outcome: Outcome,
+    /// The scenarios that failed before the run ended, or what else ended it.
+    by: BTreeSet<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Outcome {
+    /// A scenario failed, or the operator did not start.
+    Killed,
+    /// Every scenario passed.
+    Survived,
+    /// It does not compile.
+    Unviable,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let sample = Trial::test("sample", sample).with_ignored_flag(true);
+    libtest_mimic::run(&arguments, vec![sample]).exit_code()
+}
+
+fn sample() -> Result<(), Failed> {
+    let listed = run(Command::new("cargo").args(["mutants", "--list", "--json", "--diff"]).current_dir(repository()))?;
+    let mutants: Vec<Mutant> = serde_json::from_str(&listed).map_err(|error| error.to_string())?;
+    let total = mutants.len();
+    let drawn = draw(mutants, number("MUTANTS_SAMPLE", 60), number("MUTANTS_SEED", 1));
+    let results = repository().join("target/mutants/scenarios.jsonl");
+    fs::create_dir_all(results.parent().unwrap_or(repository()))?;
+    let known = verdicts(&results)?;
+    let open = drawn.iter().filter(|mutant| !known.contains_key(&mutant.name)).collect::<Vec<_>>();
+    eprintln!("{} of {total} mutants, {} of them not tried yet", drawn.len(), open.len());
+
+    let queue = Mutex::new(open.into_iter());
+    let next = || queue.lock().expect("nobody fails while holding it").next();
+    let worker = || -> Result<(), String> {
+        while let Some(mutant) = next() {
+            let verdict = judge(mutant).map_err(|failed| format!("{}: {failed:?}", mutant.name))?;
+            eprintln!("{:?}: {} {:?}", verdict.outcome, verdict.mutant, verdict.by);
+            let line = serde_json::to_string(&verdict).map_err(|error| error.to_string())? + "\n";
+            let mut file =
+                OpenOptions::new().create(true).append(true).open(&results).map_err(|error| error.to_string())?;
+            file.write_all(line.as_bytes()).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers = (0..number("MUTANTS_JOBS", 1)).map(|_| scope.spawn(worker)).collect::<Vec<_>>();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("a worker does not panic"))
+    })?;
+
+    let known = verdicts(&results)?;
+    let of = |outcome| drawn.iter().filter(|mutant| known[&mutant.name].outcome == outcome).count();
+    let (killed, survived) = (of(Outcome::Killed), of(Outcome::Survived));
+    eprintln!("{killed} killed, {survived} survived, {} unviable", of(Outcome::Unviable));
+    Ok(())
+}
+
+/// Draws from every file by its share, at least one.
+fn draw(mutants: Vec<Mutant>, size: usize, seed: usize) -> Vec<Mutant> {
+    let total = mutants.len();
+    let mut files: BTreeMap<String, Vec<Mutant>> = BTreeMap::new();
+    for mutant in mutants {
+        files.entry(mutant.file.clone()).or_default().push(mutant);
+    }
+    let mut random = StdRng::seed_from_u64(seed as u64);
+    let mut drawn = Vec::new();
+    for (_, mut mutants) in files {
+        let share = (mutants.len() * size).div_ceil(total);
+        mutants.shuffle(&mut random);
+        mutants.truncate(share);
+        drawn.extend(mutants);
+    }
+    drawn.shuffle(&mut random);
+    drawn
+}
+
+/// Builds the operator with the change in it, and runs the suite until something fails.
+fn judge(mutant: &Mutant) -> Result<Verdict, Failed> {
+    let verdict = |outcome, by| Ok(Verdict { mutant: mutant.name.clone(), outcome, by });
+    let copy = Copy::take()?;
+    let patch = tempfile::NamedTempFile::new()?;
+    fs::write(&patch, &mutant.diff)?;
+    copy.patch(patch.path())?;
+
+    let mut build = Command::new("cargo");
+    build.args(["build", "--quiet", "--workspace", "--bin=dittofs-operator"]).current_dir(&copy.path);
+    build.env_remove("CARGO_TARGET_DIR").stderr(Stdio::null());
+    if !build.status()?.success() {
+        return verdict(Outcome::Unviable, BTreeSet::new());
+    }
+    let reports = tempfile::tempdir()?;
+    let mut suite = Command::new(env!("CARGO_BIN_EXE_conformance"));
+    suite.args(["run", "--fail-fast", "--report-dir"]).arg(reports.path()).arg("--implementation");
+    suite.arg(copy.path.join("implementations/bundled.yaml"));
+    suite.env_remove("CARGO_TARGET_DIR").stdout(Stdio::null());
+    let output = suite.output()?;
+    match output.status.code() {
+        Some(0) => verdict(Outcome::Survived, BTreeSet::new()),
+        Some(1) => verdict(Outcome::Killed, failed(reports.path())?),
+        Some(11) => verdict(Outcome::Killed, BTreeSet::from(["the operator does not start".to_owned()])),
+        _ => Err(String::from_utf8_lossy(&output.stderr).into_owned().into()),
+    }
+}
+
+fn failed(reports: &Path) -> Result<BTreeSet<String>, Failed> {
+    let report: Value = serde_json::from_str(&fs::read_to_string(reports.join("report.json"))?)?;
+    let outcomes = report["outcomes"].as_array().into_iter().flatten();
+    let names = outcomes.filter(|outcome| outcome["verdict"] == "failed").map(|outcome| &outcome["scenario"]);
+    Ok(names.filter_map(Value::as_str).map(str::to_owned).collect())
+}
+
+fn verdicts(results: &PathBuf) -> Result<BTreeMap<String, Verdict>, Failed> {
+    let Ok(lines) = fs::read_to_string(results) else { return Ok(BTreeMap::new()) };
+    let read = |line| serde_json::from_str(line).map(|verdict: Verdict| (verdict.mutant.clone(), verdict));
+    Ok(lines.lines().map(read).collect::<Result<_, _>>()?)
+}
+
+fn number(variable: &str, default: usize) -> usize {
+    std::env::var(variable).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
