@@ -132,7 +132,7 @@ defects-kind *ARGS:
 mutants *ARGS:
     ci/bootstrap mutants
     mkdir -p target/mutants
-    cargo mutants --output target/mutants {{ ARGS }}
+    cargo mutants -p dittofs-operator --output target/mutants {{ ARGS }}
 
 # Change the operator in a sample of the same ways; the scenarios judge
 mutants-scenarios:

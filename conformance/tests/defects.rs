@@ -15,7 +15,7 @@ use conformance::scenario::Defect;
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
 
-use self::sources::{Copy, repository};
+use self::sources::{Copy, repository, run};
 
 #[path = "support/sources.rs"]
 mod sources;
@@ -40,7 +40,10 @@ fn main() -> ExitCode {
 
 fn check(defect: &Defect) -> Result<(), Failed> {
     let copy = Copy::take()?;
-    copy.patch(&defect.patch)?;
+    let mut apply = Command::new("git");
+    apply.arg("apply").arg(&defect.patch).current_dir(&copy.path);
+    // In a directory of a repository, `git apply` would pass over what is not of that repository.
+    run(apply.env("GIT_CEILING_DIRECTORIES", copy.path.parent().unwrap_or(&copy.path)))?;
     let reports = tempfile::tempdir()?;
     let implementation = copy.path.join("implementations/bundled.yaml");
     let mut suite = Command::new(env!("CARGO_BIN_EXE_conformance"));

@@ -25,12 +25,27 @@ use self::sources::{Copy, repository, run};
 #[path = "support/sources.rs"]
 mod sources;
 
-/// A change of the operator, as `cargo mutants --list --json --diff` tells it.
+/// A change of the operator, as `cargo mutants --list --json` tells it.
 #[derive(Deserialize)]
 struct Mutant {
     name: String,
     file: String,
-    diff: String,
+    span: Span,
+    replacement: String,
+}
+
+/// What is replaced.
+#[derive(Deserialize)]
+struct Span {
+    start: Position,
+    end: Position,
+}
+
+/// Counted from 1; columns in characters.
+#[derive(Clone, Copy, Deserialize)]
+struct Position {
+    line: usize,
+    column: usize,
 }
 
 /// What became of a mutant.
@@ -53,6 +68,21 @@ enum Outcome {
     Unviable,
 }
 
+impl Mutant {
+    fn applied_to(&self, source: &str) -> String {
+        let (start, end) = (offset(source, self.span.start), offset(source, self.span.end));
+        // As cargo-mutants does it: a comment after the replacement.
+        format!("{}{} /* mutant */{}", &source[..start], self.replacement, &source[end..])
+    }
+}
+
+/// Where a position is, in bytes.
+fn offset(source: &str, position: Position) -> usize {
+    let line: usize = source.split_inclusive('\n').take(position.line - 1).map(str::len).sum();
+    let within = source[line..].char_indices().nth(position.column - 1);
+    line + within.map_or(source[line..].len(), |(offset, _)| offset)
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let sample = Trial::test("sample", sample).with_ignored_flag(true);
@@ -60,7 +90,8 @@ fn main() -> ExitCode {
 }
 
 fn sample() -> Result<(), Failed> {
-    let listed = run(Command::new("cargo").args(["mutants", "--list", "--json", "--diff"]).current_dir(repository()))?;
+    let list = ["mutants", "--package=dittofs-operator", "--list", "--json"];
+    let listed = run(Command::new("cargo").args(list).current_dir(repository()))?;
     let mutants: Vec<Mutant> = serde_json::from_str(&listed).map_err(|error| error.to_string())?;
     let total = mutants.len();
     let drawn = draw(mutants, number("MUTANTS_SAMPLE", 60), number("MUTANTS_SEED", 1));
@@ -118,9 +149,9 @@ fn draw(mutants: Vec<Mutant>, size: usize, seed: usize) -> Vec<Mutant> {
 fn judge(mutant: &Mutant) -> Result<Verdict, Failed> {
     let verdict = |outcome, by| Ok(Verdict { mutant: mutant.name.clone(), outcome, by });
     let copy = Copy::take()?;
-    let patch = tempfile::NamedTempFile::new()?;
-    fs::write(&patch, &mutant.diff)?;
-    copy.patch(patch.path())?;
+    let file = copy.path.join(&mutant.file);
+    let source = fs::read_to_string(&file)?;
+    fs::write(&file, mutant.applied_to(&source))?;
 
     let mut build = Command::new("cargo");
     build.args(["build", "--quiet", "--workspace", "--bin=dittofs-operator"]).current_dir(&copy.path);

@@ -47,15 +47,6 @@ impl Copy {
         }
         Ok(())
     }
-
-    /// Applies a patch to the copy.
-    pub fn patch(&self, patch: &Path) -> Result<(), Failed> {
-        let mut apply = Command::new("git");
-        apply.arg("apply").arg(patch).current_dir(&self.path);
-        // In a directory of a repository, `git apply` would pass over what is not of that repository.
-        apply.env("GIT_CEILING_DIRECTORIES", self.path.parent().unwrap_or(&self.path));
-        run(&mut apply).map(drop)
-    }
 }
 
 /// The sources.
