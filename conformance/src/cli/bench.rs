@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::CliError;
 use super::home::report_directory;
-use super::options::{EnvironmentOptions, Selection};
+use super::options::EnvironmentOptions;
+use super::selection::Selection;
 use super::signals;
 use crate::bench::{Latencies, Measurement, Sampler, Spread, Writes, table};
 use crate::engine::schedule::{Order, Pace, Progress, plan, run};

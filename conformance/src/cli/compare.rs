@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::CliError;
-use super::options::Selection;
+use super::selection::Selection;
 use crate::exit::Exit;
 use crate::report::{SavedReport, comparison};
 

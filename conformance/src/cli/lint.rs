@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::CliError;
-use super::options::{Selection, coloured, terminal_width};
+use super::options::{coloured, terminal_width};
+use super::selection::Selection;
 use crate::exit::Exit;
 use crate::scenario::diagnostic::render;
 

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::CliError;
-use super::options::Selection;
+use super::selection::Selection;
 use crate::environment::Isolation;
 use crate::exit::Exit;
 
@@ -18,6 +18,9 @@ pub struct List {
     /// The requirements and the scenarios that cover them, as Markdown
     #[arg(long, conflicts_with = "names_only")]
     requirements: bool,
+    /// The known defects and the scenarios that they make fail, as Markdown
+    #[arg(long, conflicts_with_all = ["names_only", "requirements"])]
+    defects: bool,
 }
 
 impl List {
@@ -27,6 +30,10 @@ impl List {
         if self.requirements {
             let requirements = selection.known_requirements()?;
             anstream::print!("{}", requirements.page(&selection.entries()?));
+            return Ok(Exit::Ok);
+        }
+        if self.defects {
+            anstream::print!("{}", selection.defects_page()?);
             return Ok(Exit::Ok);
         }
         let mut broken = 0;

@@ -21,6 +21,7 @@ mod report;
 mod rerun;
 mod run;
 mod schema;
+mod selection;
 mod signals;
 mod tools;
 

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::CliError;
 use super::home::{report_directory, shown};
-use super::options::Selection;
+use super::selection::Selection;
 use crate::exit::Exit;
 use crate::report::conformance::{Catalogue, ConformanceReport, html, judge, markdown, yaml};
 use crate::report::{Files, SavedReport};

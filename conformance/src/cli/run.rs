@@ -7,7 +7,8 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 
 use super::home::report_directory;
-use super::options::{EnvironmentOptions, Selection};
+use super::options::EnvironmentOptions;
+use super::selection::Selection;
 use super::signals;
 use super::{CliError, pause};
 use crate::engine::schedule::{Order, Pace, Progress, plan, run};

@@ -2,14 +2,29 @@
 //! (`Defect:`) and which scenarios must fail (`Fails:`, one a line).
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// How the page begins.
+const HEAD: &str = "\
+# Known defects
+
+Written by `just generate` from the patch files beside the scenarios. Each breaks the bundled operator in one way; `just defects` builds it,
+runs every scenario against it, and passes when exactly the named ones fail and say what the snapshot holds. `just defects gate::` runs those of
+one area, `DEFECT_JOBS=2` two at a time; with `DEFECT_SCENARIOS='gate/* pods/*'` only the named scenarios and these are run.
+
+| defect | what is wrong | what must fail | |
+|---|---|---|---|
+";
 
 /// A known defect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Defect {
     /// Area and file name, such as `gate::does_not_read_the_state`.
     pub name: String,
+    /// What is wrong, in one line.
+    pub what: String,
     /// The patch against the bundled operator.
     pub patch: PathBuf,
     /// The scenarios that must fail; all others must pass.
@@ -55,12 +70,35 @@ impl Defect {
             lines.map(|rest| rest.trim().to_owned()).collect::<Vec<_>>()
         };
         let fails: BTreeSet<String> = said("Fails:").into_iter().collect();
-        if fails.is_empty() || said("Defect:").len() != 1 {
+        let Ok([what]) = <[String; 1]>::try_from(said("Defect:")) else { return Err(DefectError::Head(patch)) };
+        if fails.is_empty() {
             return Err(DefectError::Head(patch));
         }
         let name = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let area = patch.parent().map(name).unwrap_or_default();
-        Ok(Self { name: format!("{area}::{}", name(&patch)), patch, fails })
+        Ok(Self { name: format!("{area}::{}", name(&patch)), what, patch, fails })
+    }
+
+    /// The snapshot of what the suite says, relative to the repository; it is there once the defect was run.
+    pub fn snapshot(&self) -> PathBuf {
+        Path::new("conformance/tests/snapshots").join(format!("{}.snap", self.name.replace("::", "__")))
+    }
+
+    /// The page of the documentation: a Markdown table. `directory` is that of the scenarios.
+    pub fn page(defects: &[Self], directory: &Path) -> String {
+        let mut text = HEAD.to_owned();
+        for defect in defects {
+            let fails: Vec<&str> = defect.fails.iter().map(String::as_str).collect();
+            let snapshot = defect.snapshot();
+            let said = if directory.join("..").join(&snapshot).exists() {
+                format!("[what the suite says](../{})", snapshot.display())
+            } else {
+                "not run yet".to_owned()
+            };
+            let Self { name, what, .. } = defect;
+            let _ = writeln!(text, "| `{name}` | {what} | {} | {said} |", fails.join(", "));
+        }
+        text
     }
 }
 
@@ -87,7 +125,10 @@ mod tests {
             .unwrap();
         let defects = Defect::all(directory.path()).unwrap();
         let fails = ["gate/a", "gate/b"].map(str::to_owned).into();
-        assert_eq!(defects, [Defect { name: "gate::is_blind".to_owned(), patch: file.clone(), fails }]);
+        let (name, what) = ("gate::is_blind".to_owned(), "it is blind".to_owned());
+        assert_eq!(defects, [Defect { name, what, patch: file.clone(), fails }]);
+        let page = Defect::page(&defects, directory.path());
+        assert!(page.ends_with("| `gate::is_blind` | it is blind | gate/a, gate/b | not run yet |\n"), "{page}");
         std::fs::write(&file, "Defect: it is blind\n\ndiff --git a b\n").unwrap();
         assert!(matches!(Defect::all(directory.path()), Err(DefectError::Head(found)) if found == file));
     }

@@ -1,0 +1,145 @@
+//! Which scenarios several verbs are about.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::options::{coloured, terminal_width};
+use super::{CliError, home};
+use crate::environment::Declared;
+use crate::exit::Exit;
+use crate::implementation::Implementation;
+use crate::scenario::diagnostic::{Diagnostic, Source, render};
+use crate::scenario::{Defect, Entry, Filter, Requirements, Scenario, declared_problems, load};
+
+/// Which scenarios.
+#[derive(Clone, Debug, Args)]
+pub struct Selection {
+    /// Names or globs of scenarios, such as `credential_rotation`, `gate/*` or, for one alone, `=gate/secret_absent`; all by
+    /// default
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// More names or globs
+    #[arg(long, value_name = "NAME")]
+    filter: Vec<String>,
+    /// The directory of the scenarios
+    #[arg(long, value_name = "DIR")]
+    scenarios: Option<PathBuf>,
+}
+
+impl Selection {
+    /// All scenarios of a directory.
+    pub fn all(scenarios: Option<PathBuf>) -> Self {
+        Self { names: Vec::new(), filter: Vec::new(), scenarios }
+    }
+
+    /// This selection, or `names` when it names nothing.
+    pub fn or(mut self, names: &[&str]) -> Self {
+        if self.names.is_empty() && self.filter.is_empty() {
+            self.names = names.iter().map(|name| (*name).to_owned()).collect();
+        }
+        self
+    }
+
+    /// The option that names the directory, where one was named.
+    pub fn arguments(&self) -> Vec<String> {
+        let named = self.scenarios.iter().map(|directory| directory.display().to_string());
+        named.flat_map(|directory| ["--scenarios".to_owned(), directory]).collect()
+    }
+
+    /// The selection in its directory: the one that was named, else [`home::scenarios`].
+    pub async fn open(self) -> Result<Selected, CliError> {
+        let directory = match self.scenarios {
+            Some(directory) => directory,
+            None => home::scenarios().await?,
+        };
+        let names: Vec<String> = self.names.into_iter().chain(self.filter).collect();
+        Ok(Selected { directory, everything: names.is_empty(), filter: Filter::new(names) })
+    }
+}
+
+/// The scenarios that were selected.
+#[derive(Clone, Debug)]
+pub struct Selected {
+    /// Their directory, as people are told about it.
+    directory: PathBuf,
+    everything: bool,
+    filter: Filter,
+}
+
+impl Selected {
+    /// Whether no scenario is left out.
+    pub fn is_everything(&self) -> bool {
+        self.everything
+    }
+
+    /// The selected files.
+    pub fn entries(&self) -> Result<Vec<Entry>, CliError> {
+        Ok(load(&self.directory, &self.filter)?)
+    }
+
+    /// The requirements, where the directory has some.
+    fn requirements(&self) -> Result<Option<Requirements>, CliError> {
+        let problem = |problem| CliError::rendered(Exit::Usage, render(&[problem], terminal_width(), coloured()));
+        Requirements::load(&self.directory).map_err(problem)
+    }
+
+    /// The requirements, where they must be.
+    pub fn known_requirements(&self) -> Result<Requirements, CliError> {
+        let missing = || CliError::new(Exit::Usage, format!("{} has no requirements.yaml", self.directory.display()));
+        self.requirements()?.ok_or_else(missing)
+    }
+
+    /// What the implementation file at `path` declares and that is unknown here.
+    pub fn declared_problems(&self, path: &Path) -> Result<Vec<Diagnostic>, CliError> {
+        let wrong = |error: &dyn std::fmt::Display| CliError::new(Exit::Usage, error);
+        let implementation = Implementation::load(path).map_err(|error| wrong(&error))?;
+        if implementation.declared() == Declared::default() {
+            return Ok(Vec::new());
+        }
+        let Some(requirements) = self.requirements()? else { return Ok(Vec::new()) };
+        let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
+        let source = Source::new(path.display().to_string(), text);
+        Ok(declared_problems(&source, &requirements, &load(&self.directory, &Filter::default())?))
+    }
+
+    /// What is wrong between the requirements, all scenarios and the known defects. Nothing, when only some are selected.
+    pub fn catalogue_problems(&self, entries: &[Entry]) -> Result<Vec<Diagnostic>, CliError> {
+        if !self.everything {
+            return Ok(Vec::new());
+        }
+        let Some(requirements) = self.requirements()? else { return Ok(Vec::new()) };
+        let caught = self.defects()?.into_iter().flat_map(|defect| defect.fails).collect();
+        Ok(requirements.problems(entries, &caught))
+    }
+
+    fn defects(&self) -> Result<Vec<Defect>, CliError> {
+        Defect::all(&self.directory).map_err(|error| CliError::new(Exit::Usage, error))
+    }
+
+    /// What the documentation says of the known defects.
+    pub fn defects_page(&self) -> Result<String, CliError> {
+        Ok(Defect::page(&self.defects()?, &self.directory))
+    }
+
+    /// The selected scenarios; any mistake in any of them is an error that shows all of them.
+    pub fn scenarios(&self) -> Result<Vec<(Arc<Scenario>, PathBuf)>, CliError> {
+        let mut scenarios = Vec::new();
+        let mut problems = Vec::new();
+        for entry in self.entries()? {
+            match entry.scenario {
+                Ok(scenario) => scenarios.push((Arc::new(scenario), entry.path)),
+                Err(diagnostics) => problems.extend(diagnostics),
+            }
+        }
+        if problems.is_empty() {
+            return Ok(scenarios);
+        }
+        let width = terminal_width();
+        let count = problems.len();
+        let noun = if count == 1 { "mistake" } else { "mistakes" };
+        let text = format!("{}\n{count} {noun}; nothing was started", render(&problems, width, coloured()));
+        Err(CliError::rendered(Exit::Usage, text))
+    }
+}
