@@ -44,7 +44,7 @@ fn backups_of(cluster: &str, backup: &Backup, status: &PerconaPGClusterStatus, s
             false,
             "StanzaNotCreated",
             format!(
-                "pgBackRest could not create its stanza in repo1: check bucket, endpoint and the keys in Secret {secret};                  the events of PostgresCluster {cluster} say what S3 answered"
+                "pgBackRest could not create its stanza in repo1: check bucket, endpoint and the keys in Secret {secret}; the events of PostgresCluster {cluster} say what S3 answered"
             ),
         ),
         Some((_, "PGBackRestRepoHostReady")) => {
