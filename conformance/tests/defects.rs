@@ -9,13 +9,13 @@
 //! name (`DEFECT_SCENARIOS='gate/* pods/*'`), so that of all others nothing is known.
 
 use std::collections::BTreeSet;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 use conformance::scenario::Defect;
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
 
-use self::sources::{Copy, repository, run};
+use self::sources::{Copy, repository, run, scenarios};
 
 #[path = "support/sources.rs"]
 mod sources;
@@ -45,17 +45,7 @@ fn check(defect: &Defect) -> Result<(), Failed> {
     // In a directory of a repository, `git apply` would pass over what is not of that repository.
     run(apply.env("GIT_CEILING_DIRECTORIES", copy.path.parent().unwrap_or(&copy.path)))?;
     let reports = tempfile::tempdir()?;
-    let implementation = copy.path.join("implementations/bundled.yaml");
-    let mut suite = Command::new(env!("CARGO_BIN_EXE_conformance"));
-    suite
-        .args(["run", "--no-skips", "--report-dir"])
-        .arg(reports.path())
-        .args(chosen(defect))
-        .arg("--implementation")
-        .arg(&implementation)
-        .env_remove("CARGO_TARGET_DIR")
-        .stdout(Stdio::null());
-    let output = suite.output()?;
+    let output = copy.suite(reports.path()).arg("--no-skips").args(chosen(defect)).output()?;
     let Ok(report) = std::fs::read_to_string(reports.path().join("report.json")) else {
         return Err(format!("no report; the suite said:\n{}", String::from_utf8_lossy(&output.stderr)).into());
     };
@@ -75,7 +65,7 @@ fn check(defect: &Defect) -> Result<(), Failed> {
     if std::env::var("CONFORMANCE_ENV").is_ok_and(|environment| environment != "embedded") {
         return Ok(());
     }
-    let snapshot = defect.name.replace("::", "__");
+    let snapshot = defect.snapshot().file_stem().unwrap_or_default().to_string_lossy().into_owned();
     std::panic::catch_unwind(|| {
         insta::with_settings!({ prepend_module_to_snapshot => false, filters => FILTERS.to_vec() }, {
             insta::assert_snapshot!(snapshot, said(&report));
@@ -104,13 +94,6 @@ const FILTERS: [(&str, &str); 10] = [
     (r"\b[0-9a-f]{64}\b", "<digest>"),
     (r"\b(127|10)\.\d+\.\d+\.\d+(:\d+)?", "<address>"),
 ];
-
-/// The scenarios of a verdict.
-fn scenarios(report: &Value, verdict: &str) -> BTreeSet<String> {
-    let outcomes = report["outcomes"].as_array().into_iter().flatten();
-    let names = outcomes.filter(|outcome| outcome["verdict"] == verdict).map(|outcome| &outcome["scenario"]);
-    names.filter_map(Value::as_str).map(str::to_owned).collect()
-}
 
 /// Where each failed scenario stands and what it says, in the order of their names.
 fn said(report: &Value) -> String {

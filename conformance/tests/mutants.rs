@@ -20,7 +20,7 @@ use rand::seq::SliceRandom as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::sources::{Copy, repository, run};
+use self::sources::{Copy, repository, run, scenarios};
 
 #[path = "support/sources.rs"]
 mod sources;
@@ -160,11 +160,7 @@ fn judge(mutant: &Mutant) -> Result<Verdict, Failed> {
         return verdict(Outcome::Unviable, BTreeSet::new());
     }
     let reports = tempfile::tempdir()?;
-    let mut suite = Command::new(env!("CARGO_BIN_EXE_conformance"));
-    suite.args(["run", "--fail-fast", "--report-dir"]).arg(reports.path()).arg("--implementation");
-    suite.arg(copy.path.join("implementations/bundled.yaml"));
-    suite.env_remove("CARGO_TARGET_DIR").stdout(Stdio::null());
-    let output = suite.output()?;
+    let output = copy.suite(reports.path()).arg("--fail-fast").output()?;
     match output.status.code() {
         Some(0) => verdict(Outcome::Survived, BTreeSet::new()),
         Some(1) => verdict(Outcome::Killed, failed(reports.path())?),
@@ -175,9 +171,7 @@ fn judge(mutant: &Mutant) -> Result<Verdict, Failed> {
 
 fn failed(reports: &Path) -> Result<BTreeSet<String>, Failed> {
     let report: Value = serde_json::from_str(&fs::read_to_string(reports.join("report.json"))?)?;
-    let outcomes = report["outcomes"].as_array().into_iter().flatten();
-    let names = outcomes.filter(|outcome| outcome["verdict"] == "failed").map(|outcome| &outcome["scenario"]);
-    Ok(names.filter_map(Value::as_str).map(str::to_owned).collect())
+    Ok(scenarios(&report, "failed"))
 }
 
 fn verdicts(results: &PathBuf) -> Result<BTreeMap<String, Verdict>, Failed> {

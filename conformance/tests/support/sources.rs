@@ -1,10 +1,13 @@
-//! Copies of the repository's sources in the cache, to be broken on purpose.
+//! Copies of the repository's sources in the cache, to be broken on purpose and judged.
 
-use std::fs::File;
+use std::collections::BTreeSet;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use conformance::tools::Cache;
 use libtest_mimic::Failed;
+use serde_json::Value;
 
 /// A copy of the sources, without the working tree's `target`: it keeps its own, so that only the operator is compiled
 /// again for each change. One user at a time has it.
@@ -16,16 +19,18 @@ pub struct Copy {
 impl Copy {
     /// Makes the first copy that nobody uses equal to the sources.
     pub fn take() -> Result<Self, Failed> {
-        let base = std::env::var_os("XDG_CACHE_HOME")
-            .map_or_else(|| std::env::home_dir().unwrap_or_default().join(".cache"), PathBuf::from)
-            .join("dittofs-conformance/defects");
+        let base = Cache::default_root()?.join("defects");
         std::fs::create_dir_all(&base)?;
         for number in 0.. {
             let lock = File::create(base.join(format!("{number}.lock")))?;
-            if lock.try_lock().is_ok() {
-                let copy = Self { path: base.join(number.to_string()), _lock: lock };
-                copy.fill()?;
-                return Ok(copy);
+            match lock.try_lock() {
+                Ok(()) => {
+                    let copy = Self { path: base.join(number.to_string()), _lock: lock };
+                    copy.fill()?;
+                    return Ok(copy);
+                }
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(error.into()),
             }
         }
         unreachable!("there are more numbers than processes")
@@ -47,6 +52,22 @@ impl Copy {
         }
         Ok(())
     }
+
+    /// The suite, to be run against the copy's operator.
+    pub fn suite(&self, reports: &Path) -> Command {
+        let mut suite = Command::new(env!("CARGO_BIN_EXE_conformance"));
+        suite.args(["run", "--report-dir"]).arg(reports);
+        suite.arg("--implementation").arg(self.path.join("implementations/bundled.yaml"));
+        suite.env_remove("CARGO_TARGET_DIR").stdout(Stdio::null());
+        suite
+    }
+}
+
+/// The scenarios of a verdict in a report.
+pub fn scenarios(report: &Value, verdict: &str) -> BTreeSet<String> {
+    let outcomes = report["outcomes"].as_array().into_iter().flatten();
+    let names = outcomes.filter(|outcome| outcome["verdict"] == verdict).map(|outcome| &outcome["scenario"]);
+    names.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// The sources.
