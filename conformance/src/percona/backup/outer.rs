@@ -176,15 +176,9 @@ impl Backups {
         ignore_absent(self.context.merge(Kind::CLUSTER, &self.key.namespace, &self.key.name, patch).await).map(drop)
     }
 
-    /// Nothing holds a backup any more, nor its Job if it is to be deleted.
+    /// Nothing holds a backup any more. Its Job keeps the finalizer that only success takes away (Percona 2.8.2, controller of
+    /// `PerconaPGBackup`), so that the Job of a backup that never succeeded stays for ever once it is deleted.
     async fn let_go(&self, backup: &DynamicObject) -> kube::Result<()> {
-        if backup.metadata.deletion_timestamp.is_some() {
-            for job in self.context.list(Kind::JOB, &self.key.namespace, BACKUP).await? {
-                if is_job_of(&job, backup) {
-                    self.without_finalizer(Kind::JOB, &job, KEEP_JOB).await?;
-                }
-            }
-        }
         self.without_finalizer(Kind::BACKUP, backup, DELETE_BACKUP).await
     }
 
