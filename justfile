@@ -77,16 +77,21 @@ report *ARGS:
 offline-images *ARGS:
     ci/offline-images {{ ARGS }}
 
+# The suite, and the workload that goes into an image: `cargo run` builds the first alone
+[private]
+programs:
+    cargo build --locked -p conformance --bins
+
 # Run every scenario on a kind cluster with the real Percona operator (needs Docker)
-e2e *ARGS:
+e2e *ARGS: programs
     cargo run -p conformance -- run --env kind {{ ARGS }}
 
 # Run one scenario on kind, such as `just e2e-one credential_rotation`
-e2e-one NAME *ARGS:
+e2e-one NAME *ARGS: programs
     cargo run -p conformance -- run --env kind --filter {{ NAME }} {{ ARGS }}
 
 # Run every scenario on kind without a registry, with the double (skipped where there is no kind lab)
-e2e-offline *ARGS:
+e2e-offline *ARGS: programs
     ci/lab with cargo run --locked -p conformance -- run {{ ARGS }}
 
 # GitHub: which Kubernetes versions the end-to-end workflow runs on

@@ -1,10 +1,10 @@
-//! The program without a repository around: it carries the scenarios.
+//! The program without a repository around, nor another program beside it: it carries the scenarios and is the workload.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// The program in an empty directory outside of any repository.
+/// The program in a directory outside of any repository.
 struct Elsewhere {
     directory: tempfile::TempDir,
 }
@@ -14,8 +14,19 @@ impl Elsewhere {
         Self { directory: tempfile::Builder::new().prefix("elsewhere").tempdir_in("/tmp").unwrap() }
     }
 
+    /// The program without what cargo puts beside it: `cargo run` builds nothing else.
+    fn alone(&self) -> PathBuf {
+        let directory = self.directory.path().join("bin");
+        std::fs::create_dir_all(&directory).unwrap();
+        let program = directory.join("conformance");
+        if !program.exists() {
+            std::fs::copy(env!("CARGO_BIN_EXE_conformance"), &program).unwrap();
+        }
+        program
+    }
+
     fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_conformance"));
+        let mut command = Command::new(self.alone());
         command.args(arguments).current_dir(self.directory.path());
         for name in ["CONFORMANCE_IMPLEMENTATION", "CONFORMANCE_ENV"] {
             command.env_remove(name);

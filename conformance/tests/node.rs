@@ -161,13 +161,13 @@ async fn pods_live_as_under_a_kubelet() {
 
     let hosts = Hosts::create(run.directory().join("hosts")).unwrap();
     let directory = run.directory().join("node");
-    let probe = Path::new(env!("CARGO_BIN_EXE_dittofs-probe"));
+    let workload = Image::of_workload(Path::new(env!("CARGO_BIN_EXE_conformance")));
     let node = Node::start(Options {
         config: plane.config(),
         spawner,
         hosts: hosts.clone(),
         directory: directory.clone(),
-        images: ImageTable::standard(probe, None).with("shell:*", Image::default()),
+        images: ImageTable::standard(&workload, None).with("shell:*", Image::default()),
         back_off: BackOffLimits { base: Duration::from_millis(200), longest: Duration::from_secs(6) },
     })
     .await

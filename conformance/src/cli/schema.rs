@@ -18,6 +18,8 @@ pub struct Schema {
 enum What {
     /// A scenario
     Scenario,
+    /// What scenarios share: a file that a step names in `use`
+    StepTemplate,
     /// The description of an implementation
     Implementation,
 }
@@ -27,6 +29,7 @@ impl Schema {
     pub fn perform(self) -> Result<Exit, CliError> {
         let text = match self.what {
             What::Scenario => scenario::schema(),
+            What::StepTemplate => scenario::template_schema(),
             What::Implementation => serde_json::to_string_pretty(&implementation::schema())
                 .map(|text| text + "\n")
                 .map_err(|error| CliError::new(Exit::Usage, error))?,

@@ -6,7 +6,7 @@ use crate::process::Launch;
 
 /// The controllers that run. Missing on purpose: all that judge nodes (the doubles send no heartbeats), that provision
 /// or bind volumes (the node double does) or that need a cloud.
-const CONTROLLERS: [&str; 17] = [
+const CONTROLLERS: [&str; 18] = [
     "clusterrole-aggregation-controller",
     "cronjob-controller",
     "deployment-controller",
@@ -19,6 +19,7 @@ const CONTROLLERS: [&str; 17] = [
     "persistentvolume-protection-controller",
     "persistentvolumeclaim-protection-controller",
     "replicaset-controller",
+    "resourcequota-controller",
     "root-ca-certificate-publisher-controller",
     "serviceaccount-controller",
     "serviceaccount-token-controller",

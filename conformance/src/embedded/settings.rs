@@ -54,16 +54,10 @@ impl Settings {
         }
     }
 
-    /// The workload's program, which cargo puts beside ours.
-    pub fn probe(&self) -> PathBuf {
-        self.program.with_file_name("dittofs-probe")
-    }
-
     /// Programs and files on which a running environment hangs, by what they are called in messages.
     pub fn files(&self) -> Vec<(&'static str, PathBuf)> {
         let mut files = vec![
             ("the conformance binary", self.program.clone()),
-            ("the probe", self.probe()),
             ("the implementation file", self.implementation.clone()),
         ];
         if let Some(crds) = &self.percona_crds {

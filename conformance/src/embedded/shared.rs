@@ -142,11 +142,10 @@ impl Shared {
                 ..Image::default()
             }
         });
-        let probe = self.settings.probe();
+        let program = Image::of_workload(&self.settings.program);
         let workload = &self.prepared.implementation().images.workload;
-        workload.iter().fold(ImageTable::standard(&probe, postgres), |table, name| {
-            let image = || Image::of_program(&probe);
-            table.with(format!("{name}:*"), image()).with(format!("{name}@*"), image())
+        workload.iter().fold(ImageTable::standard(&program, postgres), |table, name| {
+            table.with(format!("{name}:*"), program.clone()).with(format!("{name}@*"), program.clone())
         })
     }
 

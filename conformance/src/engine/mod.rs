@@ -17,6 +17,7 @@ mod invariants;
 mod namespace;
 mod outcome;
 mod permissions;
+mod preparation;
 mod rate;
 mod requests;
 mod runner;

@@ -5,17 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
-use http::HeaderValue;
-use http::header::USER_AGENT;
 use jiff::Timestamp;
-use kube::Client;
-use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::completion::complete;
 use super::context::Context;
 use super::deadline::Deadline;
-use super::differences::Differences;
 use super::evidence::{FailureReport, Place, bundle, gather};
 use super::guard::Guards;
 use super::outcome::{Outcome, StepOutcome, Verdict};
@@ -23,15 +17,13 @@ use super::rate::Mark;
 use super::schedule::Job;
 use super::settings::{Paused, Settings};
 use super::trouble::{Failure, Trouble};
-use super::watch::{Hub, Kind};
-use super::{images, invariants, namespace, steps};
-use crate::environment::{Capability, Declared, Environment, LeaseRequest, Site, Tolerated};
+use super::watch::Kind;
+use super::{images, invariants, namespace, preparation, steps};
+use crate::environment::{Declared, Environment, LeaseRequest, Site};
 use crate::redact::redact;
 use crate::scenario::expression::Bindings;
 use crate::scenario::{Operation, Scenario, Step, Timeout, Timeouts};
 
-/// The requirement that pods are accepted under the restricted Pod Security Standard.
-const RESTRICTED: &str = "pods/restricted";
 /// Bounds a whole scenario, so that a mistake in one cannot hold up a run for ever.
 const SCENARIO_LIMIT: Duration = Duration::from_mins(10);
 /// Bounds the end of a scenario: faults cleared, namespace gone. Finalizers of the databases take most of it.
@@ -49,8 +41,7 @@ pub async fn run(environment: &dyn Environment, job: &Job, settings: &Settings) 
     let mut run = Run {
         scenario: scenario.clone(),
         file: job.file.display().to_string(),
-        // It was read a moment ago; without it every image that is missing is told.
-        text: std::fs::read_to_string(&job.file).unwrap_or_default(),
+        text: preparation::text(job),
         settings: settings.clone(),
         declared: environment.capabilities().declared.clone(),
         outcome: Outcome::new(job),
@@ -87,7 +78,7 @@ pub fn not_begun(job: &Job, why: &str) -> Outcome {
 struct Run {
     scenario: Arc<Scenario>,
     file: String,
-    /// What stands in it.
+    /// What stands in it and in its templates.
     text: String,
     settings: Settings,
     declared: Declared,
@@ -98,7 +89,7 @@ impl Run {
     async fn on(&mut self, site: Arc<dyn Site>) {
         let begin = Instant::now();
         let deadline = Deadline::after("preparation", self.scaled(PREPARATION_LIMIT));
-        let preparing = deadline.bound(prepare(&self.scenario, site, &self.settings, &self.declared));
+        let preparing = deadline.bound(preparation::prepare(&self.scenario, site, &self.settings, &self.declared));
         let prepared = match self.settings.interrupted.run_until_cancelled(preparing).await {
             Some(Some(prepared)) => prepared,
             Some(None) => Err(Trouble::broken(format!("the site did not answer within {deadline}"))),
@@ -345,6 +336,7 @@ impl Run {
         Place {
             line: operation.at.line,
             column: operation.at.column,
+            file: operation.file.as_deref().unwrap_or(&self.file).to_owned(),
             operation: operation.action.word().to_owned(),
             description: operation.action.description().map(str::to_owned),
             ..self.place(step)
@@ -359,55 +351,4 @@ fn without(bindings: &Bindings, step: &Step, outer: Bindings) -> Bindings {
         outer.set(name, bindings.get(name).cloned().unwrap_or_default());
         outer
     })
-}
-
-/// Client, namespace and bindings of the scenario.
-async fn prepare(
-    scenario: &Scenario,
-    site: Arc<dyn Site>,
-    settings: &Settings,
-    declared: &Declared,
-) -> Result<(Context, invariants::Before), Trouble> {
-    let before = invariants::before(&*site).await?;
-    let agent = format!("conformance/{}", scenario.name);
-    let mut config = site.config();
-    let header = HeaderValue::from_str(&agent).map_err(Trouble::broken)?;
-    config.headers.push((USER_AGENT, header));
-    let client = Client::try_from(config).map_err(Trouble::broken)?;
-    let differences = Differences::new(declared.clone());
-    let restricted = !declared.tolerate.contains(&Tolerated::UnrestrictedPods)
-        || scenario.covers.iter().any(|requirement| requirement == RESTRICTED);
-    if !restricted && scenario.needs.contains(&Capability::Pods) {
-        differences.note("the namespace takes pods that the restricted Pod Security Standard refuses");
-    }
-    let marks = namespace::marks(&scenario.name, &settings.run, restricted);
-    let namespace = namespace::create(&client, &scenario.name, marks.clone())
-        .await
-        .map_err(|error| Trouble::broken(format!("no namespace can be created: {error}")))?;
-    let bindings = Bindings::from_iter([
-        ("namespace", json!(namespace)),
-        ("scenario", json!(scenario.name)),
-        ("env", site.bindings().clone()),
-    ]);
-    let hub = Hub::new(client.clone());
-    let context = Context {
-        completion: complete(&hub, &client, &namespace, &differences),
-        differences,
-        pods: hub.feed(&Kind::new("v1", "Pod"), Some(&namespace)).subscribe(),
-        hub,
-        client,
-        namespace,
-        marks,
-        more_namespaces: Vec::new(),
-        // The API server takes at most 128 bytes.
-        manager: agent[..agent.floor_char_boundary(128)].to_owned(),
-        bindings,
-        guards: Guards::default(),
-        faults: std::collections::BTreeMap::new(),
-        permissions: settings.permissions.clone(),
-        warnings: Vec::new(),
-        sightings: Vec::new(),
-        site,
-    };
-    Ok((context, before))
 }

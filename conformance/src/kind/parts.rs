@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 
 use super::settings::{ImageSource, PerconaKind, Settings};
 use crate::exit::Exit;
@@ -60,8 +60,15 @@ impl Built {
             let bundle = Bundle::import(directory)?;
             (bundle.images, bundle.minio)
         } else {
+            let probe = settings.probe();
+            ensure!(
+                probe.is_file(),
+                "the images need the workload's program, and there is no {}: `cargo build -p conformance --bins` makes it, \
+                 which `just e2e` does",
+                probe.display()
+            );
             build(workshop, settings, &implementation).await?;
-            let programs = Programs { operator: implementation.program(&settings.log_level), probe: settings.probe() };
+            let programs = Programs { operator: implementation.program(&settings.log_level), probe };
             let images = images::prepare(workshop, &programs, &cluster.workload, settings.images.into()).await?;
             program = Some(programs.operator);
             (images, None)

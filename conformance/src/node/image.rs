@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::probe;
+
 /// The programs of one image, on this machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
@@ -30,6 +32,14 @@ impl Image {
     /// An image that holds this one program.
     pub fn of_program(program: &Path) -> Self {
         Self { entrypoint: vec![program.display().to_string()], single_program: true, ..Self::default() }
+    }
+
+    /// The image of the workload, which `conformance`, the suite's own program, is too: so that the workload is there wherever
+    /// the suite is, and as old.
+    pub fn of_workload(conformance: &Path) -> Self {
+        let mut image = Self::of_program(conformance);
+        image.entrypoint.push(probe::COMMAND.to_owned());
+        image
     }
 
     /// The value of `PATH` in the container.
@@ -68,11 +78,11 @@ impl ImageTable {
         Self::default()
     }
 
-    /// What the scenarios use: `probe` is the workload, and `postgres` holds PostgreSQL's client tools. Without the tools
-    /// that image cannot be pulled.
-    pub fn standard(probe: &Path, postgres: Option<Image>) -> Self {
+    /// What the scenarios use: the workload, and in `postgres` PostgreSQL's client tools. Without the tools that image cannot
+    /// be pulled.
+    pub fn standard(workload: &Image, postgres: Option<Image>) -> Self {
         let table = postgres.into_iter().fold(Self::new(), |table, image| table.with(POSTGRES, image));
-        WORKLOAD.iter().fold(table, |table, pattern| table.with(*pattern, Image::of_program(probe)))
+        WORKLOAD.iter().fold(table, |table, pattern| table.with(*pattern, workload.clone()))
     }
 
     /// Adds a row. `*` in the pattern stands for any characters; `docker.io/` and `library/` are understood as Docker does.
@@ -132,9 +142,10 @@ mod tests {
     #[case("ghcr.io/marmos91/dittofs-operator:0.1.0", None)]
     #[case("busybox:1", None)]
     fn the_standard_table(#[case] reference: &str, #[case] entrypoint: Option<&str>) {
-        let table = ImageTable::standard(Path::new("/probe"), Some(Image::of_program(Path::new("/psql"))));
+        let workload = Image::of_workload(Path::new("/probe"));
+        let table = ImageTable::standard(&workload, Some(Image::of_program(Path::new("/psql"))));
         assert_eq!(table.find(reference).map(|image| image.entrypoint[0].as_str()), entrypoint);
-        assert_eq!(ImageTable::standard(Path::new("/probe"), None).find("postgres:16"), None);
+        assert_eq!(ImageTable::standard(&workload, None).find("postgres:16"), None);
     }
 
     #[test]
@@ -160,6 +171,9 @@ mod tests {
         let image = Image { entrypoint: vec!["/bin/sh".into()], single_program: true, ..Image::default() };
         let line = image.command_line(&["/app/dittofs".into(), "start".into()], &["--debug".into()]);
         assert_eq!(line.unwrap(), ["/bin/sh", "start", "--debug"]);
+        let line =
+            Image::of_workload(Path::new("/bin/sh")).command_line(&["/app/dittofs".into()], &["start".into()]);
+        assert_eq!(line.unwrap(), ["/bin/sh", "workload", "start"]);
     }
 
     #[test]

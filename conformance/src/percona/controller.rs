@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::{RwLock, watch};
 use tokio::task::JoinHandle;
 
+use super::backup::volume;
 use super::cluster::{Cluster, Next};
 use super::context::{Context, Kind};
 use super::names::{CLUSTER_LABEL, CRUNCHY, Key};
@@ -80,7 +81,44 @@ impl Controller {
             let api: Api<DynamicObject> = Api::all_with(this.context.client.clone(), &kind.resource());
             tokio::spawn(async move { this.follow(kind, watcher(api, config)).await })
         })
-        .into()
+        .into_iter()
+        .chain(volume::KINDS.map(|(_, kind)| {
+            let this = Arc::clone(self);
+            let api: Api<DynamicObject> = Api::all_with(this.context.client.clone(), &kind.resource());
+            tokio::spawn(async move { this.follow_volumes(kind, watcher(api, watcher::Config::default())).await })
+        }))
+        .collect()
+    }
+
+    /// Brings the volumes up to date in which a changed object is, as a kubelet does: no reason for a pass.
+    async fn follow_volumes(
+        self: Arc<Self>,
+        kind: Kind,
+        stream: impl Stream<Item = watcher::Result<Event<DynamicObject>>>,
+    ) {
+        let mut stream = std::pin::pin!(stream);
+        while let Some(event) = stream.next().await {
+            match event {
+                Ok(Event::Apply(object) | Event::InitApply(object)) => {
+                    for key in self.clusters(object.namespace().as_deref()) {
+                        if let Err(error) = volume::refresh(&self.context, &key, kind, &object.name_any()).await {
+                            tracing::warn!(cluster = %key, %error, "the options of pgBackRest are not brought up to date");
+                        }
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(?kind, %error, "a watch of the Percona double broke, opening it again");
+                    tokio::time::sleep(REOPEN).await;
+                }
+            }
+        }
+    }
+
+    /// The clusters of a namespace.
+    fn clusters(&self, namespace: Option<&str>) -> Vec<Key> {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.keys().filter(|key| Some(key.namespace.as_str()) == namespace).cloned().collect()
     }
 
     async fn follow(self: Arc<Self>, kind: Kind, stream: impl Stream<Item = watcher::Result<Event<DynamicObject>>>) {

@@ -1,22 +1,28 @@
 //! The workload: a program that behaves towards its environment as DittoFS should, and nothing more.
 //!
-//! Parts layer; runs as a process of its own (`dittofs-probe`). It takes `DATABASE_URL` once, when it starts, connects
+//! Parts layer; runs as a process of its own: the small program `dittofs-probe` in an image, the suite's own elsewhere. It takes `DATABASE_URL` once, when it starts, connects
 //! over TLS, migrates a table in its own schema and serves HTTP. When it loses the connection it makes a new one with the
 //! same URL, as a pool would: a rotated password reaches it only by a restart. It never prints the URL.
 
 mod database;
 mod server;
 
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use clap::Parser as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::hosts::HOSTS_VARIABLE;
 use database::Database;
+
+/// The hidden subcommand under which the suite's own program is the workload.
+pub const COMMAND: &str = "workload";
 
 /// The environment variable that names the address to serve on: the node double gives every pod one of its own.
 pub const ADDRESS_VARIABLE: &str = "DITTOFS_PROBE_ADDRESS";
@@ -53,12 +59,25 @@ pub struct Options {
     arguments: Vec<String>,
 }
 
+/// Is the workload, with the given arguments (without a program's name).
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let options = Options::parse_from(std::iter::once("dittofs-probe".into()).chain(arguments));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run(options))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("dittofs-probe: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Serves until SIGTERM or SIGINT, then lets the requests in flight finish.
 ///
 /// # Errors
 /// The URL is malformed, or the address cannot be bound. A database that does not answer is no error: the workload is
 /// alive then and not ready.
-pub async fn run(options: Options) -> anyhow::Result<()> {
+async fn run(options: Options) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 

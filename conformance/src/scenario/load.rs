@@ -105,7 +105,14 @@ pub fn load(directory: &Path, filter: &Filter) -> Result<Vec<Entry>, LoadError> 
 
 /// Everything that is wrong with the scenarios below `directory`.
 pub fn lint(directory: &Path) -> Result<Vec<Diagnostic>, LoadError> {
-    Ok(load(directory, &Filter::default())?.into_iter().filter_map(|entry| entry.scenario.err()).flatten().collect())
+    let wrong = load(directory, &Filter::default())?.into_iter().filter_map(|entry| entry.scenario.err()).flatten();
+    // What is wrong with a template is found in every scenario that uses it.
+    Ok(wrong.fold(Vec::new(), |mut told, diagnostic| {
+        if !told.contains(&diagnostic) {
+            told.push(diagnostic);
+        }
+        told
+    }))
 }
 
 fn read(path: &Path, name: &str) -> Result<Scenario, Vec<Diagnostic>> {

@@ -26,6 +26,6 @@ pub use defects::{Defect, DefectError};
 pub use load::{Entry, Filter, LoadError, lint, load};
 pub use operations::Action;
 pub use requirements::{Level, Origin, Requirement, Requirements};
-pub use schema::schema;
+pub use schema::{schema, template_schema};
 pub use timeouts::{Timeout, TimeoutName, Timeouts};
 pub use types::{Binding, Operation, Position, Scenario, Step};

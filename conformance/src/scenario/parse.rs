@@ -1,6 +1,7 @@
 //! Text to scenario. What serde finds wrong becomes a [`Diagnostic`].
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_yaml::{Error, Location, Options, budget::BudgetBreach};
@@ -8,7 +9,7 @@ use serde_yaml::{Error, Location, Options, budget::BudgetBreach};
 use super::diagnostic::{Diagnostic, Source};
 use super::nearest::nearest;
 use super::node::{self, Node};
-use super::types::{Operation, Scenario};
+use super::types::{Operation, Scenario, StepTemplate};
 
 /// A scenario and the tree of its text.
 #[derive(Clone, Debug)]
@@ -54,12 +55,29 @@ fn options() -> Options {
     }
 }
 
-fn place(scenario: &mut Scenario, node: &Node, source: &Source) {
-    let all = |operations: &mut [Operation], nodes: &[Node]| {
-        for (operation, node) in operations.iter_mut().zip(nodes) {
-            operation.at = source.position(node.entries().first().map_or(node.span.start, |(key, _)| key.span.start));
+/// Reads a template, and tells its operations that they stand there.
+pub(crate) fn template(source: &Source) -> Result<(StepTemplate, Node), Diagnostic> {
+    let node: Node = read(source)?;
+    let mut template: StepTemplate = read(source)?;
+    let file: Arc<str> = source.name().into();
+    let StepTemplate { r#try, catch, finally, .. } = &mut template;
+    for (operations, key) in [(r#try, "try"), (catch, "catch"), (finally, "finally")] {
+        place_operations(operations, node.list(key), source);
+        for operation in operations {
+            operation.file = Some(Arc::clone(&file));
         }
-    };
+    }
+    Ok((template, node))
+}
+
+fn place_operations(operations: &mut [Operation], nodes: &[Node], source: &Source) {
+    for (operation, node) in operations.iter_mut().zip(nodes) {
+        operation.at = source.position(node.entries().first().map_or(node.span.start, |(key, _)| key.span.start));
+    }
+}
+
+fn place(scenario: &mut Scenario, node: &Node, source: &Source) {
+    let all = |operations: &mut [Operation], nodes: &[Node]| place_operations(operations, nodes, source);
     for (step, node) in scenario.steps.iter_mut().zip(node.list("steps")) {
         all(&mut step.r#try, node.list("try"));
         all(&mut step.catch, node.list("catch"));

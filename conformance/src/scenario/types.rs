@@ -1,6 +1,7 @@
 //! A scenario as it stands in its file. What each operation may say is in [`super::operations`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -84,6 +85,33 @@ pub struct Step {
     /// Names for values, known until the end of the step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bindings: Vec<Binding>,
+    /// A file that holds the operations, relative to this one: a `StepTemplate`, which several scenarios share. Stands in
+    /// place of `try`, `catch` and `finally`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r#use: Option<String>,
+    /// The operations, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1))]
+    pub r#try: Vec<Operation>,
+    /// Done when one of `try` has failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub catch: Vec<Operation>,
+    /// Done after `try` and `catch`, whatever has happened.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub finally: Vec<Operation>,
+}
+
+/// Operations that several scenarios share, in a file of their own. A step names it in `use`; its expressions know what that
+/// step knows, and what its operations give stays known in the scenario.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StepTemplate {
+    /// Version of this language.
+    pub api_version: ApiVersion,
+    /// Always `StepTemplate`.
+    pub kind: TemplateKind,
+    /// What it does, and which names it expects to be bound.
+    pub description: String,
     /// The operations, in this order.
     #[schemars(length(min = 1))]
     pub r#try: Vec<Operation>,
@@ -95,6 +123,13 @@ pub struct Step {
     pub finally: Vec<Operation>,
 }
 
+/// Kind of a file with a template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TemplateKind {
+    /// The only one.
+    StepTemplate,
+}
+
 /// One operation and where it stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
@@ -104,6 +139,9 @@ pub struct Operation {
     /// Where it stands in its file. Set when it is loaded.
     #[serde(skip)]
     pub at: Position,
+    /// Its file, when that is not the scenario's: the path of a template. Set when it is loaded.
+    #[serde(skip)]
+    pub file: Option<Arc<str>>,
 }
 
 /// A place in a scenario file, both counted from 1; 0 when unknown.
@@ -121,14 +159,17 @@ impl std::fmt::Display for Position {
     }
 }
 
+impl Step {
+    /// All operations, in the order of the file.
+    pub fn operations(&self) -> impl Iterator<Item = &Operation> {
+        self.r#try.iter().chain(&self.catch).chain(&self.finally)
+    }
+}
+
 impl Scenario {
     /// All operations, in the order of the file: steps first, then the scenario's own `catch` and `finally`.
     pub fn operations(&self) -> impl Iterator<Item = &Operation> {
-        self.steps
-            .iter()
-            .flat_map(|step| step.r#try.iter().chain(&step.catch).chain(&step.finally))
-            .chain(&self.catch)
-            .chain(&self.finally)
+        self.steps.iter().flat_map(Step::operations).chain(&self.catch).chain(&self.finally)
     }
 
     /// Whether it judges what all scenarios of a run have seen together: then it comes last.

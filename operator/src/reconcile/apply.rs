@@ -86,6 +86,9 @@ pub enum ApplyError {
     /// The API server will never accept it: trying again is no use until the spec changes.
     #[error("{}", .0.message)]
     Rejected(Failure),
+    /// The API server does not accept it now: a quota, a policy, a missing permission. Nothing tells when it will.
+    #[error("{}", .0.message)]
+    Refused(Failure, #[source] kube::Error),
     /// Anything else.
     #[error(transparent)]
     Api(kube::Error),
@@ -95,6 +98,9 @@ impl From<kube::Error> for ApplyError {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(response) if response.code == 422 => Self::Rejected(rejected(&response)),
+            kube::Error::Api(response) if response.code == 403 => {
+                Self::Refused(rejected(&response), kube::Error::Api(response))
+            }
             other => Self::Api(other),
         }
     }

@@ -149,12 +149,20 @@ async fn reconcile(cached: &DittoServer, context: &Context) -> Result<Option<Dur
 
     apply::apply_services(client, &context.applied, &server).await?;
     let existing = if verdict.ready { None } else { dereference::workload(client, &server).await? };
-    let (workload, mut failure) =
-        match apply::apply_workload(client, &context.applied, &server, &context.pods, &verdict, existing).await {
-            Ok(workload) => (workload, None),
-            Err(ApplyError::Rejected(failure)) => (dereference::workload(client, &server).await?, Some(failure)),
-            Err(ApplyError::Api(error)) => return Err(error.into()),
-        };
+    let applied = apply::apply_workload(client, &context.applied, &server, &context.pods, &verdict, existing).await;
+    let (mut failure, mut refused) = (None, None);
+    let workload = match applied {
+        Ok(workload) => workload,
+        Err(ApplyError::Api(error)) => return Err(error.into()),
+        Err(ApplyError::Rejected(why)) => {
+            failure = Some(why);
+            dereference::workload(client, &server).await?
+        }
+        Err(ApplyError::Refused(why, error)) => {
+            (failure, refused) = (Some(why), Some(error));
+            dereference::workload(client, &server).await?
+        }
+    };
     if let (Some(workload), None) = (&workload, &failure) {
         let gave_up = dereference::gave_up(client, &server, workload).await?;
         failure = gave_up.map(|message| Failure { reason: "PostgreSQLFailed", message });
@@ -174,7 +182,9 @@ async fn reconcile(cached: &DittoServer, context: &Context) -> Result<Option<Dur
         failure: failure.as_ref(),
         overdue,
     };
-    finish(context, &server, status::next(&seen, &now)).await.map(|()| again)
+    finish(context, &server, status::next(&seen, &now)).await?;
+    // Tried again, less and less often: nothing tells when a quota has room.
+    refused.map_or(Ok(again), |error| Err(error.into()))
 }
 
 /// A cluster that the status names was there before.

@@ -1,6 +1,5 @@
 //! The inner controller's part: stanza, first backup, manual backups.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +10,12 @@ use tokio::time::Instant;
 
 use super::super::context::{Context, Kind, ignore_absent};
 use super::super::names::{CLUSTER_LABEL, CRUNCHY, Key};
-use super::config::{Config, Repo};
+use super::config::Config;
 use super::flow::{Job, conditions, repos};
 use super::objects::{self, BACKUP, MANUAL, REPLICA_CREATE, has_repositories};
 use super::outer::job_state;
 use super::schedule::Schedules;
-use super::{Failure, Repository};
-use crate::hosts::Hosts;
+use super::{Failure, Repository, volume};
 
 /// How long the operator waits before it tries again to make a stanza.
 const STANZA_RETRY: Duration = Duration::from_secs(10);
@@ -35,15 +33,6 @@ pub const PAUSED: [&str; 4] = [
     "Reconciliation is paused: please fill in spec.backups or add the \
      postgres-operator.crunchydata.com/authorizeBackupRemoval annotation to authorize backup removal.",
 ];
-
-/// Where this machine finds the host of an endpoint that is a name of the cluster only.
-fn here(hosts: &Hosts, endpoint: &str) -> Option<String> {
-    let (name, port) = endpoint.split_once(':').unwrap_or((endpoint, "443"));
-    let address = hosts.get(name)?;
-    // pgBackRest checks certificates against names only, never against addresses. It forgets the endpoint's port.
-    let host = if address.is_loopback() { "localhost".to_owned() } else { address.to_string() };
-    Some(format!("{host}:{port}"))
-}
 
 /// What the operator's process remembers about the backups of one cluster.
 pub struct Backups {
@@ -144,10 +133,10 @@ impl Backups {
         }
     }
 
-    /// Tells pgBackRest what the cluster and its Secrets say now, as a kubelet brings a projected volume up to date.
+    /// Tells pgBackRest what the cluster and its Secrets say now.
     async fn configure(&mut self, spec: &Value) -> anyhow::Result<()> {
         let Ok(repository) = self.repository() else { return Ok(()) };
-        let config = self.config(spec).await?;
+        let config = volume::config(&self.context, &self.key, spec).await?;
         if self.configured.as_ref() != Some(&config) {
             repository.configure(&config)?;
             (self.configured, self.attempted) = (Some(config), None);
@@ -158,31 +147,6 @@ impl Backups {
     /// The cluster's pgBackRest.
     pub(super) fn repository(&self) -> Result<Repository, Failure> {
         repository(&self.context, &self.key)
-    }
-
-    /// What pgBackRest is to be told, from the spec of the `PostgresCluster` and what it refers to.
-    async fn config(&self, spec: &Value) -> kube::Result<Config> {
-        let pgbackrest = &spec["backups"]["pgbackrest"];
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let repos = pgbackrest["repos"].as_array().into_iter().flatten().filter(|repo| repo["s3"].is_object());
-        let repos = repos.map(|repo| Repo {
-            name: text(&repo["name"]),
-            bucket: text(&repo["s3"]["bucket"]),
-            here: here(&self.context.hosts, &text(&repo["s3"]["endpoint"])),
-            endpoint: text(&repo["s3"]["endpoint"]),
-            region: text(&repo["s3"]["region"]),
-        });
-        let global = pgbackrest["global"].as_object().into_iter().flatten();
-        let global = global.map(|(key, value)| (key.clone(), text(value)));
-        let mut config = Config { repos: repos.collect(), global: global.collect(), files: BTreeMap::new() };
-        for source in pgbackrest["configuration"].as_array().into_iter().flatten() {
-            for (field, kind) in [("secret", Kind::SECRET), ("configMap", Kind::CONFIG_MAP)] {
-                let Some(name) = source[field]["name"].as_str() else { continue };
-                let Some(object) = self.context.get(kind, &self.key.namespace, name).await? else { continue };
-                config.files.extend(project(&object.data, &source[field]["items"], kind == Kind::SECRET));
-            }
-        }
-        Ok(config)
     }
 
     /// The first backup, by a Job that is made anew when it has failed.
@@ -266,39 +230,4 @@ impl Backups {
 pub(super) fn repository(context: &Context, key: &Key) -> Result<Repository, Failure> {
     let instance = context.registry.get(key).and_then(|instance| instance.repository());
     instance.ok_or_else(|| Failure { code: 127, output: "pgbackrest: not found".to_owned() })
-}
-
-/// The files that a projected volume shows of a Secret's or `ConfigMap`'s data.
-fn project(object: &Value, items: &Value, encoded: bool) -> BTreeMap<String, Vec<u8>> {
-    use base64::Engine as _;
-    let decode = |value: &Value| {
-        let text = value.as_str().unwrap_or_default();
-        if encoded {
-            base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default()
-        } else {
-            text.as_bytes().to_owned()
-        }
-    };
-    let data = object["data"].as_object().into_iter().flatten();
-    let Some(items) = items.as_array() else {
-        return data.map(|(key, value)| (key.clone(), decode(value))).collect();
-    };
-    let pick =
-        |item: &Value| Some((item["path"].as_str()?.to_owned(), decode(object["data"].get(item["key"].as_str()?)?)));
-    items.iter().filter_map(pick).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_volume_shows_all_keys_or_the_named_ones() {
-        let secret = json!({ "data": { "s3.conf": "W2dsb2JhbF0=", "ca.crt": "Q0E=" } });
-        let file = |name: &str, content: &str| (name.to_owned(), content.as_bytes().to_owned());
-        assert_eq!(project(&secret, &Value::Null, true), [file("s3.conf", "[global]"), file("ca.crt", "CA")].into());
-        let items = json!([{ "key": "ca.crt", "path": "trust.crt" }, { "key": "gone", "path": "gone" }]);
-        assert_eq!(project(&secret, &items, true), [file("trust.crt", "CA")].into());
-        assert_eq!(project(&json!({ "data": { "a": "b" } }), &Value::Null, false), [file("a", "b")].into());
-    }
 }

@@ -12,6 +12,7 @@ mod outer;
 mod pod;
 mod repository;
 mod schedule;
+pub mod volume;
 
 pub use config::{Config, Instance, Repo};
 pub use info::{Backup, Stanza};

@@ -8,22 +8,23 @@ mod files;
 mod names;
 mod needs;
 mod shape;
+mod templates;
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Diagnostic, Source};
 use super::expression::Scope;
 use super::node::{Key, Node};
 use super::parse::Parsed;
-use super::types::Operation;
+use super::types::{Operation, Step};
 
 /// Everything that is wrong with `parsed`, in the order of the text. Also reads the files that it names, which are
 /// relative to `directory`.
 pub(crate) fn check(parsed: &mut Parsed, directory: &Path) -> Vec<Diagnostic> {
     let Parsed { scenario, source, node } = parsed;
     let mut linter = Linter {
-        directory,
+        directory: directory.to_owned(),
         problems: Problems { source: source.clone(), found: Vec::new() },
         scope: Scope::new(expressions::BUILT_IN),
         names: names::Names::default(),
@@ -32,9 +33,10 @@ pub(crate) fn check(parsed: &mut Parsed, directory: &Path) -> Vec<Diagnostic> {
     expressions::bindings(node.list("bindings"), &mut linter.scope, &mut linter.problems);
     for (step, node) in scenario.steps.iter_mut().zip(node.list("steps")) {
         let own = expressions::bindings(node.list("bindings"), &mut linter.scope, &mut linter.problems);
-        linter.operations(&mut step.r#try, node.list("try"), Place::Try);
-        linter.operations(&mut step.catch, node.list("catch"), Place::Afterwards);
-        linter.operations(&mut step.finally, node.list("finally"), Place::Afterwards);
+        match templates::fill(step, node, directory, &mut linter.problems) {
+            Some(template) => linter.template(step, template),
+            None => linter.step(step, node),
+        }
         for name in &own {
             linter.scope.remove(name);
         }
@@ -46,21 +48,36 @@ pub(crate) fn check(parsed: &mut Parsed, directory: &Path) -> Vec<Diagnostic> {
     linter.problems.sorted()
 }
 
-struct Linter<'a> {
-    directory: &'a Path,
+struct Linter {
+    directory: PathBuf,
     problems: Problems,
     scope: Scope,
     names: names::Names,
 }
 
-impl Linter<'_> {
+impl Linter {
+    fn step(&mut self, step: &mut Step, node: &Node) {
+        self.operations(&mut step.r#try, node.list("try"), Place::Try);
+        self.operations(&mut step.catch, node.list("catch"), Place::Afterwards);
+        self.operations(&mut step.finally, node.list("finally"), Place::Afterwards);
+    }
+
+    /// A step whose operations stand in another file: what is wrong is wrong there, and files are looked for from there.
+    fn template(&mut self, step: &mut Step, template: templates::Template) {
+        let directory = template.directory().to_owned();
+        let source = std::mem::replace(&mut self.problems.source, template.source);
+        let directory = std::mem::replace(&mut self.directory, directory);
+        self.step(step, &template.node);
+        (self.problems.source, self.directory) = (source, directory);
+    }
+
     fn operations(&mut self, operations: &mut [Operation], nodes: &[Node], place: Place) {
         for (operation, node) in operations.iter_mut().zip(nodes) {
             let [(key, node)] = node.entries() else { continue };
             shape::operation(&operation.action, key, node, &mut self.problems);
             self.names.operation(&operation.action, place, node, &mut self.problems);
             expressions::operation(&key.text, node, &mut self.scope, &mut self.problems);
-            files::operation(&mut operation.action, node, self.directory, &self.scope, &mut self.problems);
+            files::operation(&mut operation.action, node, &self.directory, &self.scope, &mut self.problems);
         }
     }
 }
@@ -98,8 +115,6 @@ fn span_of(node: &Node, field: &str, otherwise: &Key) -> Range<usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use rstest::rstest;
 
     use super::*;

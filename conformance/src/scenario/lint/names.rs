@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use crate::scenario::diagnostic::{Diagnostic, Source};
 use crate::scenario::nearest::nearest;
 use crate::scenario::node::Node;
 use crate::scenario::operations::{Action, Release};
@@ -17,7 +18,8 @@ pub(super) struct Names {
 }
 
 enum State {
-    Open(Range<usize>),
+    /// Where it began: file and place.
+    Open(Source, Range<usize>),
     Released,
 }
 
@@ -54,9 +56,10 @@ impl Names {
     /// To be called after the last operation.
     pub(super) fn end(self, problems: &mut Problems) {
         for (name, state) in self.guards {
-            if let State::Open(span) = state {
+            if let State::Open(source, span) = state {
                 let help = format!("end it with `release: {{guard: {name}}}`, where it is judged");
-                problems.add(&span, format!("the guard `{name}` is never released"), help);
+                let message = format!("the guard `{name}` is never released");
+                problems.found.push(Diagnostic::new(&source, span, message).help(help));
             }
         }
     }
@@ -66,12 +69,12 @@ fn begin(known: &mut BTreeMap<String, State>, what: &str, name: &str, span: Rang
     if known.contains_key(name) {
         problems.add(&span, format!("there is a {what} called `{name}` already"), None);
     }
-    known.insert(name.to_owned(), State::Open(span));
+    known.insert(name.to_owned(), State::Open(problems.source.clone(), span));
 }
 
 fn end(known: &mut BTreeMap<String, State>, what: &str, name: &str, span: &Range<usize>, problems: &mut Problems) {
     match known.get_mut(name) {
-        Some(state @ State::Open(_)) => *state = State::Released,
+        Some(state @ State::Open(..)) => *state = State::Released,
         Some(State::Released) => problems.add(span, format!("the {what} `{name}` is over already"), None),
         None => {
             let help = nearest(name, known.keys().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));

@@ -53,12 +53,18 @@ pub(super) fn check(scenario: &Scenario, node: &Node, problems: &mut Problems) {
     }
 }
 
-/// All operations with the places of their words.
+/// All operations with the places of their words; of those that stand in a template, that of the step's `use`.
 fn operations<'a>(scenario: &'a Scenario, node: &Node) -> Vec<(&'a Action, Range<usize>)> {
     let steps = node.list("steps").iter().flat_map(|step| ["try", "catch", "finally"].map(|key| step.list(key)));
     let nodes = steps.chain([node.list("catch"), node.list("finally")]).flatten();
-    let places = nodes.map(|node| node.entries().first().map_or(node.span.clone(), |(key, _)| key.span.clone()));
-    scenario.operations().map(|operation| &operation.action).zip(places).collect()
+    let mut own = nodes.map(|node| node.entries().first().map_or(node.span.clone(), |(key, _)| key.span.clone()));
+    let shared = scenario.steps.iter().zip(node.list("steps")).flat_map(|(step, node)| {
+        let place = node.entry("use").map(|(key, _)| key.span.clone());
+        std::iter::repeat_n(place, step.operations().count())
+    });
+    let places = shared.chain(std::iter::repeat(None));
+    let place = |place: Option<Range<usize>>| place.or_else(|| own.next()).unwrap_or_default();
+    scenario.operations().map(|operation| &operation.action).zip(places.map(place)).collect()
 }
 
 fn word(value: impl serde::Serialize) -> String {

@@ -35,9 +35,15 @@ pub(super) fn head(scenario: &Scenario, node: &Node, problems: &mut Problems) {
         problems.add(&span("steps"), "a scenario without steps claims nothing", None);
     }
     for (step, node) in scenario.steps.iter().zip(node.list("steps")) {
-        if step.r#try.is_empty() {
+        if step.r#use.is_some() {
+            for (key, _) in ["try", "catch", "finally"].iter().filter_map(|key| node.entry(key)) {
+                let help = "put it into the template, or into a step of its own".to_owned();
+                problems.add(&key.span, format!("either `use` or `{}`, not both", key.text), help);
+            }
+        } else if step.r#try.is_empty() {
             let span = node.entry("try").map_or(node.span.clone(), |(key, _)| key.span.clone());
-            problems.add(&span, "a step without operations does nothing", None);
+            let help = "write them under `try`, or name a template that holds them: `use`".to_owned();
+            problems.add(&span, "a step without operations does nothing", help);
         }
     }
 }

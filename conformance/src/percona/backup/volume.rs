@@ -1,0 +1,113 @@
+//! The projected volume from which pgBackRest reads its options, and a kubelet's part in it: what has changed in a Secret or a
+//! `ConfigMap` comes into the volume by itself, whether or not the operator runs. (A kubelet takes up to two minutes for
+//! that; here it happens at once.)
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::super::context::{Context, Kind};
+use super::super::names::Key;
+use super::config::{Config, Repo};
+use super::inner::repository;
+use crate::hosts::Hosts;
+
+/// What a volume can show: the field of a source, and the kind.
+pub const KINDS: [(&str, Kind); 2] = [("secret", Kind::SECRET), ("configMap", Kind::CONFIG_MAP)];
+
+/// What pgBackRest is to be told, from the spec of the `PostgresCluster` and what it refers to.
+pub async fn config(context: &Context, key: &Key, spec: &Value) -> kube::Result<Config> {
+    let pgbackrest = &spec["backups"]["pgbackrest"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let repos = pgbackrest["repos"].as_array().into_iter().flatten().filter(|repo| repo["s3"].is_object());
+    let repos = repos.map(|repo| Repo {
+        name: text(&repo["name"]),
+        bucket: text(&repo["s3"]["bucket"]),
+        here: here(&context.hosts, &text(&repo["s3"]["endpoint"])),
+        endpoint: text(&repo["s3"]["endpoint"]),
+        region: text(&repo["s3"]["region"]),
+    });
+    let global = pgbackrest["global"].as_object().into_iter().flatten();
+    let global = global.map(|(key, value)| (key.clone(), text(value)));
+    let mut config = Config { repos: repos.collect(), global: global.collect(), files: BTreeMap::new() };
+    for (kind, name, items) in sources(spec) {
+        let Some(object) = context.get(kind, &key.namespace, name).await? else { continue };
+        config.files.extend(project(&object.data, items, kind == Kind::SECRET));
+    }
+    Ok(config)
+}
+
+/// Brings the volume of a cluster up to date, if the object of that kind and name is in it.
+pub async fn refresh(context: &Context, key: &Key, kind: Kind, name: &str) -> anyhow::Result<()> {
+    let Ok(repository) = repository(context, key) else { return Ok(()) };
+    let Some(inner) = context.get(Kind::INNER, &key.namespace, &key.name).await? else { return Ok(()) };
+    let spec = &inner.data["spec"];
+    if sources(spec).any(|(shown, source, _)| (shown, source) == (kind, name)) {
+        repository.configure(&config(context, key, spec).await?)?;
+    }
+    Ok(())
+}
+
+/// The objects that the volume shows: kind, name, and which of their keys.
+fn sources(spec: &Value) -> impl Iterator<Item = (Kind, &str, &Value)> {
+    let listed = spec["backups"]["pgbackrest"]["configuration"].as_array().into_iter().flatten();
+    listed.flat_map(|source| {
+        let of = |(field, kind): (&str, Kind)| Some((kind, source[field]["name"].as_str()?, &source[field]["items"]));
+        KINDS.into_iter().filter_map(of)
+    })
+}
+
+/// Where this machine finds the host of an endpoint that is a name of the cluster only.
+fn here(hosts: &Hosts, endpoint: &str) -> Option<String> {
+    let (name, port) = endpoint.split_once(':').unwrap_or((endpoint, "443"));
+    let address = hosts.get(name)?;
+    // pgBackRest checks certificates against names only, never against addresses. It forgets the endpoint's port.
+    let host = if address.is_loopback() { "localhost".to_owned() } else { address.to_string() };
+    Some(format!("{host}:{port}"))
+}
+
+/// The files that a projected volume shows of a Secret's or `ConfigMap`'s data.
+fn project(object: &Value, items: &Value, encoded: bool) -> BTreeMap<String, Vec<u8>> {
+    use base64::Engine as _;
+    let decode = |value: &Value| {
+        let text = value.as_str().unwrap_or_default();
+        if encoded {
+            base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default()
+        } else {
+            text.as_bytes().to_owned()
+        }
+    };
+    let data = object["data"].as_object().into_iter().flatten();
+    let Some(items) = items.as_array() else {
+        return data.map(|(key, value)| (key.clone(), decode(value))).collect();
+    };
+    let pick =
+        |item: &Value| Some((item["path"].as_str()?.to_owned(), decode(object["data"].get(item["key"].as_str()?)?)));
+    items.iter().filter_map(pick).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_volume_shows_all_keys_or_the_named_ones() {
+        let secret = json!({ "data": { "s3.conf": "W2dsb2JhbF0=", "ca.crt": "Q0E=" } });
+        let file = |name: &str, content: &str| (name.to_owned(), content.as_bytes().to_owned());
+        assert_eq!(project(&secret, &Value::Null, true), [file("s3.conf", "[global]"), file("ca.crt", "CA")].into());
+        let items = json!([{ "key": "ca.crt", "path": "trust.crt" }, { "key": "gone", "path": "gone" }]);
+        assert_eq!(project(&secret, &items, true), [file("trust.crt", "CA")].into());
+        assert_eq!(project(&json!({ "data": { "a": "b" } }), &Value::Null, false), [file("a", "b")].into());
+    }
+
+    #[test]
+    fn a_volume_shows_the_objects_that_the_spec_names() {
+        let configuration = json!([{ "secret": { "name": "keys" } }, { "configMap": { "name": "options" } }]);
+        let spec = json!({ "backups": { "pgbackrest": { "configuration": configuration } } });
+        let shown: Vec<_> = sources(&spec).map(|(kind, name, _)| (kind, name)).collect();
+        assert_eq!(shown, [(Kind::SECRET, "keys"), (Kind::CONFIG_MAP, "options")]);
+        assert_eq!(sources(&json!({})).count(), 0);
+    }
+}
