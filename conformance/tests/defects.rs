@@ -81,7 +81,7 @@ fn chosen(defect: &Defect) -> Vec<String> {
 }
 
 /// What differs from run to run.
-const FILTERS: [(&str, &str); 10] = [
+const FILTERS: [(&str, &str); 11] = [
     (r"\b\d+ requests of the operator", "<count> requests of the operator"),
     (r"/\S*/scenarios/", "scenarios/"),
     (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "<time>"),
@@ -93,6 +93,8 @@ const FILTERS: [(&str, &str); 10] = [
     (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<uid>"),
     (r"\b[0-9a-f]{64}\b", "<digest>"),
     (r"\b(127|10)\.\d+\.\d+\.\d+(:\d+)?", "<address>"),
+    // What comes so often comes in any order.
+    (r"(\n  <time> \w+ \S+ \S+ \(\d+\)){10,}", "\n  <many requests>"),
 ];
 
 /// Where each failed scenario stands and what it says, in the order of their names.

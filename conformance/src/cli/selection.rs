@@ -1,9 +1,10 @@
 //! Which scenarios several verbs are about.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::options::{coloured, terminal_width};
 use super::{CliError, home};
@@ -11,7 +12,7 @@ use crate::environment::Declared;
 use crate::exit::Exit;
 use crate::implementation::Implementation;
 use crate::scenario::diagnostic::{Diagnostic, Source, render};
-use crate::scenario::{Defect, Entry, Filter, Requirements, Scenario, declared_problems, load};
+use crate::scenario::{Defect, Entry, Filter, Level, Requirements, Scenario, declared_problems, load};
 
 /// Which scenarios.
 #[derive(Clone, Debug, Args)]
@@ -23,15 +24,39 @@ pub struct Selection {
     /// More names or globs
     #[arg(long, value_name = "NAME")]
     filter: Vec<String>,
+    /// Only scenarios that cover a requirement of this level; may be given more than once
+    #[arg(long, value_name = "LEVEL", value_enum)]
+    level: Vec<LevelName>,
     /// The directory of the scenarios
     #[arg(long, value_name = "DIR")]
     scenarios: Option<PathBuf>,
 }
 
+/// A level on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LevelName {
+    /// Binds every implementation
+    Core,
+    /// Binds those that claim the feature
+    Extended,
+    /// Binds nobody yet
+    Provisional,
+}
+
+impl From<LevelName> for Level {
+    fn from(name: LevelName) -> Self {
+        match name {
+            LevelName::Core => Self::Core,
+            LevelName::Extended => Self::Extended,
+            LevelName::Provisional => Self::Provisional,
+        }
+    }
+}
+
 impl Selection {
     /// All scenarios of a directory.
     pub fn all(scenarios: Option<PathBuf>) -> Self {
-        Self { names: Vec::new(), filter: Vec::new(), scenarios }
+        Self { names: Vec::new(), filter: Vec::new(), level: Vec::new(), scenarios }
     }
 
     /// This selection, or `names` when it names nothing.
@@ -55,7 +80,9 @@ impl Selection {
             None => home::scenarios().await?,
         };
         let names: Vec<String> = self.names.into_iter().chain(self.filter).collect();
-        Ok(Selected { directory, everything: names.is_empty(), filter: Filter::new(names) })
+        let levels: Vec<Level> = self.level.into_iter().map(Level::from).collect();
+        let everything = names.is_empty() && levels.is_empty();
+        Ok(Selected { directory, everything, filter: Filter::new(names), levels })
     }
 }
 
@@ -66,6 +93,8 @@ pub struct Selected {
     directory: PathBuf,
     everything: bool,
     filter: Filter,
+    /// All, when there is none.
+    levels: Vec<Level>,
 }
 
 impl Selected {
@@ -74,9 +103,20 @@ impl Selected {
         self.everything
     }
 
-    /// The selected files.
+    /// The selected files. One with a mistake may be of any level.
     pub fn entries(&self) -> Result<Vec<Entry>, CliError> {
-        Ok(load(&self.directory, &self.filter)?)
+        let mut entries = load(&self.directory, &self.filter)?;
+        if self.levels.is_empty() {
+            return Ok(entries);
+        }
+        let requirements = self.known_requirements()?;
+        let wanted: BTreeSet<&str> = requirements.of(&self.levels).collect();
+        let covers = |scenario: &Scenario| scenario.covers.iter().any(|id| wanted.contains(id.as_str()));
+        entries.retain(|entry| entry.scenario.as_ref().map_or(true, covers));
+        if entries.is_empty() {
+            return Err(CliError::new(Exit::Usage, "no scenario that is selected covers a requirement of that level"));
+        }
+        Ok(entries)
     }
 
     /// The requirements, where the directory has some.

@@ -171,8 +171,7 @@ mod tests {
         let image = Image { entrypoint: vec!["/bin/sh".into()], single_program: true, ..Image::default() };
         let line = image.command_line(&["/app/dittofs".into(), "start".into()], &["--debug".into()]);
         assert_eq!(line.unwrap(), ["/bin/sh", "start", "--debug"]);
-        let line =
-            Image::of_workload(Path::new("/bin/sh")).command_line(&["/app/dittofs".into()], &["start".into()]);
+        let line = Image::of_workload(Path::new("/bin/sh")).command_line(&["/app/dittofs".into()], &["start".into()]);
         assert_eq!(line.unwrap(), ["/bin/sh", "workload", "start"]);
     }
 

@@ -39,6 +39,8 @@ kinds! {
     CLUSTER = "pgv2.percona.com" "v2" "PerconaPGCluster" "perconapgclusters";
     /// `PerconaPGBackup`.
     BACKUP = "pgv2.percona.com" "v2" "PerconaPGBackup" "perconapgbackups";
+    /// `PerconaPGRestore`.
+    RESTORE = "pgv2.percona.com" "v2" "PerconaPGRestore" "perconapgrestores";
     /// `PostgresCluster`: the inner object.
     INNER = "postgres-operator.crunchydata.com" "v1beta1" "PostgresCluster" "postgresclusters";
     /// `Node`.

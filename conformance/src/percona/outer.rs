@@ -219,7 +219,7 @@ fn inner_spec(cluster: &DynamicObject) -> Value {
         "postgresVersion": spec["postgresVersion"],
         "proxy": { "pgBouncer": bouncer },
     });
-    for field in ["image", "imagePullPolicy", "users"] {
+    for field in ["dataSource", "image", "imagePullPolicy", "users"] {
         if !spec[field].is_null() {
             inner[field] = spec[field].clone();
         }

@@ -193,6 +193,7 @@ impl Runner {
             return std::future::pending().await;
         }
         let options = self.server(&instance).await?;
+        backup::restore::begin(&self.context, &self.key, &instance, &options).await?;
         for restarts in 0.. {
             self.report(Stage::Running { ready: false, restarts }).await?;
             self.patroni("uninitialized", None).await?;
@@ -245,7 +246,7 @@ impl Runner {
         };
         let with_backups = projected(&self.pod.data["spec"]).iter().any(|(volume, _)| volume == "pgbackrest-config");
         let repository = if with_backups {
-            backup::create(&self.context, instance, options.data.clone(), options.socket())?
+            backup::create(&self.context, instance, "pgbackrest", options.data.clone(), options.socket())?
         } else {
             None
         };

@@ -107,6 +107,12 @@ impl Requirements {
         Ok(Self { all: document.requirements, source: source.clone(), node: parse::read(source)? })
     }
 
+    /// The ids of all requirements of these levels.
+    pub fn of(&self, levels: &[Level]) -> impl Iterator<Item = &str> {
+        let selected = |requirement: &&Requirement| levels.contains(&requirement.level);
+        self.all.iter().filter(selected).map(|requirement| requirement.id.as_str())
+    }
+
     /// Everything that is wrong between the requirements and `entries`, all scenarios there are: a requirement without a
     /// scenario, one that stands twice, a core requirement that no defect flips, and a scenario that covers what is no
     /// requirement. `caught` are the scenarios that a known defect makes fail.

@@ -11,6 +11,7 @@ pub mod objects;
 mod outer;
 mod pod;
 mod repository;
+pub mod restore;
 mod schedule;
 pub mod volume;
 

@@ -15,7 +15,7 @@ use super::objects::{
     BACKUP, BACKUP_JOB_TYPE, BACKUP_NAME, DELETE_BACKUP, IN_PROGRESS, JOB_NAME, JOB_TYPE, KEEP_JOB, MANUAL, Origin,
     REPLICA_CREATE, annotation, has_repositories, percona_backup, started,
 };
-use super::{Backup, Failure};
+use super::{Backup, Failure, restore};
 
 impl Backups {
     /// One pass over the cluster's backups. The result is when another one is due, whatever happens.
@@ -26,6 +26,7 @@ impl Backups {
         self.schedules.keep(&context, &self.key, if enabled { spec } else { &Value::Null });
 
         let jobs = self.context.list(Kind::JOB, &self.key.namespace, BACKUP).await?;
+        restore::report(&self.context, &self.key, cluster).await?;
         let mut backups = self.backups().await?;
         backups.extend(self.adopt(&jobs, &backups).await?);
         let mut due: Option<Duration> = None;

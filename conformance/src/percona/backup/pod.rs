@@ -14,14 +14,15 @@ use super::objects::options;
 use super::{Failure, Instance, Options, Repository};
 use crate::process::Account;
 
-/// Makes the pgBackRest of a PostgreSQL that is about to start with its data in `data` and its socket in `socket`. `None` when
-/// there is no pgBackRest on this machine.
+/// Makes the pgBackRest of a PostgreSQL that is about to start with its data in `data` and its socket in `socket`; it works in
+/// the directory `name` of the instance. `None` when there is no pgBackRest on this machine.
 ///
 /// # Errors
 /// Its directories cannot be made.
 pub fn create(
     context: &Context,
     instance: &registry::Instance,
+    name: &str,
     data: PathBuf,
     socket: PathBuf,
 ) -> io::Result<Option<Repository>> {
@@ -30,7 +31,7 @@ pub fn create(
         program,
         spawner: context.spawner.clone(),
         account: Account::nobody_if_root(),
-        directory: instance.directory.join("pgbackrest"),
+        directory: instance.directory.join(name),
         instance: Instance { data, socket, port: instance.place.listen.port(), user: "postgres".to_owned() },
     };
     Repository::create(options).map(Some)

@@ -98,14 +98,19 @@ impl Repository {
 
     /// The value of PostgreSQL's `archive_command`.
     pub fn archive_command(&self) -> String {
+        format!("{} \"%p\"", self.shell_command("archive-push"))
+    }
+
+    /// A command in the words of a shell, to be run by PostgreSQL.
+    fn shell_command(&self, command: &str) -> String {
         let Program { path, environment } = &self.options.program;
         let words = environment
             .iter()
             .map(|(variable, value)| format!("{variable}={value}"))
             .chain([path.to_string_lossy().into_owned()])
-            .chain(self.arguments("archive-push"))
+            .chain(self.arguments(command))
             .map(|word| format!("'{}'", word.replace('\'', r"'\''")));
-        format!("/usr/bin/env {} \"%p\"", words.collect::<Vec<_>>().join(" "))
+        format!("/usr/bin/env {}", words.collect::<Vec<_>>().join(" "))
     }
 
     /// Makes the stanza in every repository, or brings it up to date, as Percona does.
@@ -126,6 +131,29 @@ impl Repository {
     /// Removes what the retention no longer keeps. (Every backup does so at its end.)
     pub async fn expire(&self) -> Result<(), Failure> {
         self.run("expire", &[], COMMAND).await.map(drop)
+    }
+
+    /// Makes the instance's data of a backup; PostgreSQL replays the WAL when it starts. `options` are as in the
+    /// specification of the cluster. What a restore that fails has made is removed.
+    pub async fn restore(&self, repo: &str, options: &[&str]) -> Result<(), Failure> {
+        let data = &self.options.instance.data;
+        let made = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(data)
+            .and_then(|()| own(data, self.options.account));
+        made.map_err(|error| Failure { code: -1, output: format!("cannot make {}: {error}", data.display()) })?;
+        // Taken as it is into postgresql.auto.conf, between single quotes.
+        let command = format!("{} %f \"%p\"", self.shell_command("archive-get")).replace('\'', "''");
+        let get = format!("--recovery-option=restore_command={command}");
+        let number = format!("--repo={}", repo.trim_start_matches("repo"));
+        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).chain([number, get]).collect();
+        let restored = self.run("restore", &options, BACKUP).await.map(drop);
+        if restored.is_err() {
+            // What cannot be removed now makes the next try fail, which then says why.
+            let _ = fs::remove_dir_all(data);
+        }
+        restored
     }
 
     /// The stanza and its backups; `None` when pgBackRest knows nothing of it.

@@ -1,6 +1,6 @@
 //! From runs to the verdict on each requirement.
 
-use jiff::Timestamp;
+use jiff::{Timestamp, Unit};
 
 use super::document::{
     ConformanceReport, Implementation, RequirementReport, RequirementVerdict, RunSummary, ScenarioReport,
@@ -59,7 +59,7 @@ pub fn judge(runs: &[SavedReport], catalogue: Catalogue<'_>) -> Result<Conforman
     Ok(ConformanceReport {
         api_version: "conformance.dittofs.com/v1alpha1",
         kind: "ConformanceReport",
-        date: runs.iter().map(|run| run.updated).max().unwrap_or(Timestamp::UNIX_EPOCH),
+        date: to_the_second(runs.iter().map(|run| run.updated).max().unwrap_or(Timestamp::UNIX_EPOCH)),
         suite_version: or(&versions.join(", "), "unknown"),
         mode: or(&about.mode, "default"),
         implementation: Implementation {
@@ -96,10 +96,15 @@ fn summary_of(run: &SavedReport) -> RunSummary {
         environment: run.environment.environment.clone(),
         kubernetes: run.environment.kubernetes.clone(),
         percona: run.environment.percona.clone(),
-        started: run.started,
-        ended: run.updated,
+        started: to_the_second(run.started),
+        ended: to_the_second(run.updated),
         state: run.state,
     }
+}
+
+/// Nobody reads more of a time.
+fn to_the_second(time: Timestamp) -> Timestamp {
+    time.round(Unit::Second).unwrap_or(time)
 }
 
 /// Why these are not all results that there are.
