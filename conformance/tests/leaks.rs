@@ -20,6 +20,11 @@ use rand::{Rng as _, SeedableRng as _};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 
+use self::machine::{Machine, names, segments};
+
+#[path = "support/machine.rs"]
+mod machine;
+
 /// Bounds a whole run on a busy machine; only a defect lets a round reach it.
 const RUN: Duration = Duration::from_mins(5);
 
@@ -40,36 +45,6 @@ struct Round {
     /// Shared memory of the PostgreSQL servers that were seen in it: key and id. Others run servers on this machine too.
     shared_memory: BTreeSet<String>,
     before: Machine,
-}
-
-/// What the kernel keeps that no directory shows.
-#[derive(Debug, PartialEq, Eq)]
-struct Machine {
-    mounts: BTreeSet<String>,
-    cache: BTreeSet<String>,
-}
-
-impl Machine {
-    fn now() -> Self {
-        let lines =
-            |path: &str| -> BTreeSet<String> { fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect() };
-        let cache = conformance::tools::Cache::default_root().unwrap();
-        Self {
-            mounts: lines("/proc/self/mountinfo"),
-            cache: names(&cache).into_iter().filter(|name| name.starts_with(".new-")).collect(),
-        }
-    }
-}
-
-fn names(directory: &Path) -> BTreeSet<String> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-}
-
-/// Key and id of every segment of shared memory on this machine.
-fn segments() -> BTreeSet<String> {
-    let table = fs::read_to_string("/proc/sysvipc/shm").unwrap();
-    table.lines().skip(1).map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")).collect()
 }
 
 impl Round {

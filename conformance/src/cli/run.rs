@@ -35,8 +35,7 @@ pub struct Run {
 /// How scenarios are run.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Running")]
-// Flags of a command line are what they are: independent of each other.
-#[allow(clippy::struct_excessive_bools)]
+#[allow(clippy::struct_excessive_bools, reason = "flags of a command line are independent of each other")]
 struct RunOptions {
     /// Scenarios at a time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]

@@ -33,8 +33,7 @@ pub enum Presence {
 }
 
 /// Which Percona.
-// There is one for each cluster: its size is of no account.
-#[allow(clippy::large_enum_variant)]
+#[allow(clippy::large_enum_variant, reason = "there is one for each cluster: its size is of no account")]
 pub enum Mode {
     /// The double, which this process runs.
     Double {

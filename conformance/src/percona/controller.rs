@@ -77,39 +77,40 @@ impl Controller {
             (Kind::CLAIM, labelled()),
         ]
         .map(|(kind, config)| {
-            let this = Arc::clone(self);
-            let api: Api<DynamicObject> = Api::all_with(this.context.client.clone(), &kind.resource());
-            tokio::spawn(async move { this.follow(kind, watcher(api, config)).await })
+            let (this, events) = (Arc::clone(self), self.events(kind, config));
+            tokio::spawn(async move { this.follow(kind, events).await })
         })
         .into_iter()
         .chain(volume::KINDS.map(|(_, kind)| {
-            let this = Arc::clone(self);
-            let api: Api<DynamicObject> = Api::all_with(this.context.client.clone(), &kind.resource());
-            tokio::spawn(async move { this.follow_volumes(kind, watcher(api, watcher::Config::default())).await })
+            let (this, events) = (Arc::clone(self), self.events(kind, watcher::Config::default()));
+            tokio::spawn(async move { this.follow_volumes(kind, events).await })
         }))
         .collect()
     }
 
-    /// Brings the volumes up to date in which a changed object is, as a kubelet does: no reason for a pass.
-    async fn follow_volumes(
-        self: Arc<Self>,
-        kind: Kind,
-        stream: impl Stream<Item = watcher::Result<Event<DynamicObject>>>,
-    ) {
-        let mut stream = std::pin::pin!(stream);
-        while let Some(event) = stream.next().await {
+    /// The events of a watch, which is opened again whenever it breaks.
+    fn events(&self, kind: Kind, config: watcher::Config) -> impl Stream<Item = Event<DynamicObject>> + use<> {
+        let api: Api<DynamicObject> = Api::all_with(self.context.client.clone(), &kind.resource());
+        watcher(api, config).filter_map(move |event| async move {
             match event {
-                Ok(Event::Apply(object) | Event::InitApply(object)) => {
-                    for key in self.clusters(object.namespace().as_deref()) {
-                        if let Err(error) = volume::refresh(&self.context, &key, kind, &object.name_any()).await {
-                            tracing::warn!(cluster = %key, %error, "the options of pgBackRest are not brought up to date");
-                        }
-                    }
-                }
-                Ok(_) => {}
+                Ok(event) => Some(event),
                 Err(error) => {
                     tracing::debug!(?kind, %error, "a watch of the Percona double broke, opening it again");
                     tokio::time::sleep(REOPEN).await;
+                    None
+                }
+            }
+        })
+    }
+
+    /// Brings the volumes up to date in which a changed object is, as a kubelet does: no reason for a pass.
+    async fn follow_volumes(self: Arc<Self>, kind: Kind, events: impl Stream<Item = Event<DynamicObject>>) {
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.next().await {
+            let (Event::Apply(object) | Event::InitApply(object)) = event else { continue };
+            for key in self.clusters(object.namespace().as_deref()) {
+                if let Err(error) = volume::refresh(&self.context, &key, kind, &object.name_any()).await {
+                    tracing::warn!(cluster = %key, %error, "the options of pgBackRest are not brought up to date");
                 }
             }
         }
@@ -121,17 +122,13 @@ impl Controller {
         workers.keys().filter(|key| Some(key.namespace.as_str()) == namespace).cloned().collect()
     }
 
-    async fn follow(self: Arc<Self>, kind: Kind, stream: impl Stream<Item = watcher::Result<Event<DynamicObject>>>) {
-        let mut stream = std::pin::pin!(stream);
-        while let Some(event) = stream.next().await {
+    async fn follow(self: Arc<Self>, kind: Kind, events: impl Stream<Item = Event<DynamicObject>>) {
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.next().await {
             match event {
-                Ok(Event::Apply(object) | Event::InitApply(object)) => self.changed(kind, object),
-                Ok(Event::Delete(object)) => self.deleted(kind, &object),
-                Ok(Event::Init | Event::InitDone) => {}
-                Err(error) => {
-                    tracing::debug!(?kind, %error, "a watch of the Percona double broke, opening it again");
-                    tokio::time::sleep(REOPEN).await;
-                }
+                Event::Apply(object) | Event::InitApply(object) => self.changed(kind, object),
+                Event::Delete(object) => self.deleted(kind, &object),
+                Event::Init | Event::InitDone => {}
             }
         }
     }

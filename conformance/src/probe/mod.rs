@@ -1,8 +1,9 @@
 //! The workload: a program that behaves towards its environment as DittoFS should, and nothing more.
 //!
-//! Parts layer; runs as a process of its own: the small program `dittofs-probe` in an image, the suite's own elsewhere. It takes `DATABASE_URL` once, when it starts, connects
-//! over TLS, migrates a table in its own schema and serves HTTP. When it loses the connection it makes a new one with the
-//! same URL, as a pool would: a rotated password reaches it only by a restart. It never prints the URL.
+//! Parts layer; runs as a process of its own: the small program `dittofs-probe` in an image, the suite's own elsewhere. It
+//! takes `DATABASE_URL` once, when it starts, connects over TLS, migrates a table in its own schema and serves HTTP. When
+//! it loses the connection it makes a new one with the same URL, as a pool would: a rotated password reaches it only by a
+//! restart. It never prints the URL.
 
 mod database;
 mod server;

@@ -13,7 +13,7 @@ use super::objects::repo_hash;
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A `PerconaPGBackup`, and what its fate depends on.
-#[allow(clippy::struct_excessive_bools)] // Each is a question of its own; together they are no state machine.
+#[allow(clippy::struct_excessive_bools, reason = "each is a question of its own; together they are no state machine")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Facts {
     /// `status.state`.
