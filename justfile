@@ -57,6 +57,11 @@ workflows:
 test *ARGS:
     cargo nextest run --workspace --locked {{ ARGS }}
 
+# The same for CI, which runs every scenario on its own anyway: here those of one area, as tests of nextest
+[private]
+test-in-ci:
+    cargo nextest run --workspace --locked -E 'not binary(scenarios) or test(/^gate::/)'
+
 # Lint the operator's chart, render it, and compare it with its snapshots
 chart:
     cargo nextest run --workspace --locked -E 'binary(chart)'
@@ -164,4 +169,4 @@ clean:
     cargo run --quiet -p conformance -- clean
 
 # Everything that CI runs, in its order
-ci: fmt-check lint deny workflows generated lint-scenarios test embedded-no-skips embedded-minio
+ci: fmt-check lint deny workflows generated lint-scenarios test-in-ci embedded-no-skips embedded-minio e2e-offline

@@ -27,6 +27,8 @@ pub enum Capability {
     OperatorControl,
     /// Percona can be stopped and started, and its Secret and its `ready` held.
     PerconaControl,
+    /// The S3 endpoint can be taken away.
+    S3Control,
     /// A control plane of its own can be had (`isolation: cluster`).
     ControlPlanes,
     /// The requests of the operator under test can be read in the API server's audit log.

@@ -71,7 +71,7 @@ impl Seen {
         if !self.webhook {
             absent(Capability::Webhook, "the cluster has no validating webhook for DittoServers");
         }
-        for capability in [Capability::S3, Capability::Backups, Capability::Databases] {
+        for capability in [Capability::S3, Capability::S3Control, Capability::Backups, Capability::Databases] {
             absent(capability, "nothing is started beside an existing cluster; use --env kind or embedded");
         }
         for capability in [Capability::OperatorControl, Capability::PerconaControl, Capability::ControlPlanes] {
@@ -99,6 +99,7 @@ mod tests {
             Capability::Databases,
             Capability::OperatorControl,
             Capability::PerconaControl,
+            Capability::S3Control,
             Capability::ControlPlanes,
             Capability::AuditLog,
             Capability::NetworkPolicy,

@@ -244,16 +244,18 @@ impl supervisor::Host for Host {
     }
 
     fn isolation(&self, request: &LeaseRequest) -> Isolation {
-        // Some faults of the real operator are made by stopping it (`real_faults`).
-        let alone = self.settings.percona == PerconaKind::Real && request.needs.contains(&Capability::PerconaControl);
+        let real = self.settings.percona == PerconaKind::Real;
+        // All scenarios share one object storage, and some faults of the real operator are made by stopping it
+        // (`real_faults`).
+        let alone = request.needs.contains(&Capability::S3Control)
+            || real && request.needs.contains(&Capability::PerconaControl);
         request.isolation.max(if alone { Isolation::Operator } else { Isolation::Namespace })
     }
 
-    async fn lease(&self, number: u64, request: &LeaseRequest, permit: Permit) -> anyhow::Result<Box<dyn Lease>> {
+    async fn lease(&self, number: u64, _request: &LeaseRequest, permit: Permit) -> anyhow::Result<Box<dyn Lease>> {
         // The one before may have taken Percona away.
         self.shared.percona.ensure(Presence::Installed).await?;
-        let alone = supervisor::Host::isolation(self, request) >= Isolation::Operator;
-        Ok(Box::new(KindLease::new(number, Arc::clone(&self.shared), alone, permit).await?))
+        Ok(Box::new(KindLease::new(number, Arc::clone(&self.shared), permit).await?))
     }
 
     async fn refresh(&self) -> anyhow::Result<bool> {

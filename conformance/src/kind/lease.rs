@@ -20,17 +20,15 @@ pub struct KindLease {
     bucket: String,
     faults: Vec<(FaultId, String, Fault)>,
     databases: Vec<Beside>,
-    /// Nothing else runs in the cluster meanwhile.
-    alone: bool,
     _permit: Permit,
 }
 
 impl KindLease {
     /// A lease of the cluster.
-    pub async fn new(number: u64, shared: Arc<Shared>, alone: bool, permit: Permit) -> anyhow::Result<Self> {
+    pub async fn new(number: u64, shared: Arc<Shared>, permit: Permit) -> anyhow::Result<Self> {
         let bucket = format!("conformance-{number}");
         shared.minio.client().create_bucket(&bucket).await?;
-        Ok(Self { number, shared, bucket, faults: Vec::new(), databases: Vec::new(), alone, _permit: permit })
+        Ok(Self { number, shared, bucket, faults: Vec::new(), databases: Vec::new(), _permit: permit })
     }
 
     async fn make_database(&mut self, namespace: &str, request: &DatabaseRequest) -> anyhow::Result<Database> {
@@ -77,11 +75,6 @@ impl Lease for KindLease {
     }
 
     async fn inject(&mut self, namespace: String, fault: Fault) -> Result<FaultId, EnvironmentError> {
-        if matches!(fault, Fault::S3Outage { .. }) && !self.alone {
-            let reason =
-                "all scenarios share the object storage here: one that takes it away needs `isolation: operator`";
-            return Err(EnvironmentError::Unsupported(reason.to_owned()));
-        }
         let id = FaultId(format!("{}-{}", self.number, self.faults.len() + 1));
         // Noted before it is there: half of a fault is undone too.
         self.faults.push((id.clone(), namespace.clone(), fault.clone()));
