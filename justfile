@@ -112,7 +112,7 @@ e2e-build:
 
 # GitHub: run the scenarios on kind from what `just e2e-build` made
 e2e-cell:
-    CONFORMANCE_ENV=kind CONFORMANCE_IMAGES="$PWD/target/e2e/images" cargo nextest run --archive-file target/e2e/tests.tar.zst --workspace-remap . -E 'binary(scenarios)'
+    ci/cell target/e2e
 
 # GitHub: write the summary of a cell
 e2e-summary:

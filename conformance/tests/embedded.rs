@@ -5,7 +5,7 @@ use std::path::Path;
 use conformance::embedded::Settings;
 use conformance::environment::{Environment as _, Fault, Isolation, LeaseRequest};
 use conformance::supervisor::{Plan, Supervised};
-use conformance::tools::Display;
+use conformance::tools::{self, Display};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{Api, ListParams, PostParams};
 use kube::{Client, ResourceExt as _};
@@ -39,7 +39,8 @@ fn plan(directory: &Path) -> Plan {
     let probe = env!("CARGO_BIN_EXE_dittofs-probe");
     std::fs::write(&implementation, IMPLEMENTATION.replace("PROBE", probe)).unwrap();
     std::fs::write(directory.join("manifests.yaml"), MANIFESTS).unwrap();
-    Plan::Embedded(Settings::new(env!("CARGO_BIN_EXE_conformance").into(), implementation))
+    let settings = Settings::new(env!("CARGO_BIN_EXE_conformance").into(), implementation);
+    Plan::Embedded(Settings { tools: tools::Options::from_environment(), ..settings })
 }
 
 fn request(isolation: Isolation) -> LeaseRequest {

@@ -3,15 +3,27 @@
 use std::collections::BTreeMap;
 
 use super::settings::{PerconaKind, Settings};
-use crate::environment::{Capabilities, Capability};
+use crate::environment::{Capabilities, Capability, Declared};
 use crate::implementation::Implementation;
 use crate::supervisor::DatabasePrograms;
 
-/// What can be said before anything is started: what the implementation's file declines. A file that cannot be read
-/// declines nothing: starting will say what is wrong with it.
+/// What no kind cluster offers.
+const NEVER: [(Capability, &str); 2] = [
+    (Capability::AuditLog, "the audit log of a kind cluster is inside its node; use --env embedded"),
+    // Which network a node image brings cannot be seen from its name.
+    (Capability::NetworkPolicy, "whether the network of these nodes enforces policies is not known"),
+];
+
+fn never() -> BTreeMap<Capability, String> {
+    NEVER.map(|(capability, why)| (capability, why.to_owned())).into()
+}
+
+/// What can be said before anything is started: what no kind cluster offers, and what the implementation's file declines.
+/// A file that cannot be read declines nothing: starting will say what is wrong with it.
 pub fn foreseen(settings: &Settings) -> Capabilities {
-    let Ok(implementation) = Implementation::load(&settings.implementation) else { return Capabilities::default() };
-    Capabilities { absent: BTreeMap::new(), declared: implementation.declared() }
+    let implementation = Implementation::load(&settings.implementation);
+    let declared = implementation.map_or_else(|_| Declared::default(), |implementation| implementation.declared());
+    Capabilities { absent: never(), declared }
 }
 
 /// The capabilities of an environment made of `parts` for `implementation`.
@@ -21,7 +33,7 @@ pub(super) fn capabilities(
     implementation: &Implementation,
     webhook: bool,
 ) -> Capabilities {
-    let mut absent = BTreeMap::new();
+    let mut absent = never();
     let double = settings.percona == PerconaKind::Double;
     if let Err(reason) = &parts.postgresql {
         absent.insert(Capability::Databases, reason.clone());
@@ -38,10 +50,17 @@ pub(super) fn capabilities(
         let name = &implementation.name;
         absent.insert(Capability::Webhook, format!("the chart of {name} registers no validating webhook"));
     }
-    let reason = "the audit log of a kind cluster is inside its node; use --env embedded";
-    absent.insert(Capability::AuditLog, reason.to_owned());
-    // Which network a node image brings cannot be seen from its name.
-    let reason = "whether the network of these nodes enforces policies is not known";
-    absent.insert(Capability::NetworkPolicy, reason.to_owned());
     Capabilities { absent, declared: implementation.declared() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_kind_cluster_offers_is_known_before_one_is_made() {
+        let settings = Settings::new("conformance".into(), "there-is-none.yaml".into(), "kind-config.yaml".into());
+        let absent: Vec<Capability> = foreseen(&settings).absent.into_keys().collect();
+        assert_eq!(absent, [Capability::AuditLog, Capability::NetworkPolicy]);
+    }
 }
