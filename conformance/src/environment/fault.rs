@@ -37,7 +37,7 @@ pub enum Fault {
     /// Percona's CRDs are not installed, and the operator under test was started like that; cleared: they are installed,
     /// and the operator is *not* started again.
     PerconaAbsent {},
-    /// The S3 endpoint answers 503 to every request for a bucket.
+    /// S3 fails for a bucket: every request is answered with 503, or, on kind, with nothing.
     S3Outage {
         /// The bucket.
         bucket: String,
