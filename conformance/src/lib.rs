@@ -13,6 +13,7 @@ pub mod environment;
 pub mod existing;
 pub mod exit;
 pub mod hosts;
+pub mod https;
 pub mod images;
 pub mod implementation;
 pub mod kind;

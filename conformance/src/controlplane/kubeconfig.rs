@@ -55,6 +55,17 @@ impl Access {
         access
     }
 
+    /// Access by the same credentials to another server, whose certificate is signed by `authority` (PEM).
+    #[must_use]
+    pub fn through(&self, server: &str, authority: &str) -> Self {
+        let mut access = self.clone();
+        for cluster in access.kubeconfig.clusters.iter_mut().filter_map(|cluster| cluster.cluster.as_mut()) {
+            cluster.server = Some(server.to_owned());
+            cluster.certificate_authority_data = Some(STANDARD.encode(authority));
+        }
+        access
+    }
+
     fn new(server: &str, authority: &str, namespace: &str, user: AuthInfo) -> Self {
         let cluster = Cluster {
             server: Some(server.to_owned()),

@@ -138,6 +138,7 @@ impl Stack {
         match fault {
             Fault::StopOperator {} => self.operator.stop().await.map_err(broken),
             Fault::KillOperator {} => self.operator.kill().await.map_err(broken),
+            Fault::KillOperatorAtWrites {} => self.operator.kill_at_writes(namespace).await.map_err(broken),
             Fault::PerconaAbsent {} => self.remove_percona().await.map_err(broken),
             Fault::S3Outage { bucket } => {
                 self.shared.s3.begin_outage(bucket);
@@ -166,6 +167,7 @@ impl Stack {
     pub async fn clear(&self, namespace: &str, fault: &Fault) -> Result<(), EnvironmentError> {
         match fault {
             Fault::StopOperator {} => self.operator.resume().await.map_err(broken),
+            Fault::KillOperatorAtWrites {} => self.leave_operator_alone(namespace).await,
             Fault::PerconaAbsent {} => self.shared.percona.install(&self.client).await.map_err(broken),
             Fault::S3Outage { bucket } => {
                 self.shared.s3.end_outage(bucket);
@@ -180,6 +182,18 @@ impl Stack {
             Fault::StopPercona {} => self.with_percona(async |double| double.start_operator()).await,
             // It has come back by itself.
             Fault::KillPostgres { .. } | Fault::KillOperator {} => Ok(()),
+        }
+    }
+
+    async fn leave_operator_alone(&self, namespace: &str) -> Result<(), EnvironmentError> {
+        match self.operator.leave_alone().await.map_err(broken)? {
+            0 => Err(EnvironmentError::Broken(format!(
+                "the operator was never killed at a write: none of its writes in {namespace} came through the relay"
+            ))),
+            times => {
+                tracing::info!(times, "the operator was killed at its writes");
+                Ok(())
+            }
         }
     }
 

@@ -25,6 +25,8 @@ pub enum Capability {
     Databases,
     /// The operator under test can be stopped and started.
     OperatorControl,
+    /// The requests of the operator under test can be held on their way to the API server and back.
+    OperatorRequests,
     /// Percona can be stopped and started, and its Secret and its `ready` held.
     PerconaControl,
     /// The S3 endpoint can be taken away.

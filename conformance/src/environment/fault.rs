@@ -27,6 +27,10 @@ pub enum Fault {
     StopOperator {},
     /// The operator under test is killed (SIGKILL) and started again at once: in force when it is ready.
     KillOperator {},
+    /// The operator under test is killed (SIGKILL) each time the API server has carried out a write of it in the scenario's
+    /// namespace, before it hears of that, and started again; three times at most for each path and method, so that
+    /// one that begins with the same write each time gets on, too. `Event`s do not count. Cleared: it runs undisturbed.
+    KillOperatorAtWrites {},
     /// Percona's operator is stopped; cleared: it is started again.
     StopPercona {},
     /// The PostgreSQL server of a cluster is killed (SIGKILL); it comes back by itself.
@@ -54,7 +58,9 @@ impl Fault {
     pub fn isolation(&self) -> Isolation {
         match self {
             Self::PerconaAbsent {} => Isolation::Cluster,
-            Self::StopOperator {} | Self::KillOperator {} | Self::StopPercona {} => Isolation::Operator,
+            Self::StopOperator {} | Self::KillOperator {} | Self::KillOperatorAtWrites {} | Self::StopPercona {} => {
+                Isolation::Operator
+            }
             Self::HoldSecret { .. } | Self::HoldReady { .. } | Self::KillPostgres { .. } | Self::S3Outage { .. } => {
                 Isolation::Namespace
             }

@@ -77,6 +77,9 @@ impl Seen {
         for capability in [Capability::OperatorControl, Capability::PerconaControl, Capability::ControlPlanes] {
             absent(capability, "nothing is stopped or removed in an existing cluster; use --env kind or embedded");
         }
+        let direct =
+            "the operator of an existing cluster talks to its API server without us in between; use --env embedded";
+        absent(Capability::OperatorRequests, direct);
         absent(Capability::AuditLog, "the audit log of an existing cluster is not reached through its API server");
         absent(Capability::NetworkPolicy, "whether the cluster's network enforces policies is not known");
         capabilities
@@ -98,6 +101,7 @@ mod tests {
             Capability::Backups,
             Capability::Databases,
             Capability::OperatorControl,
+            Capability::OperatorRequests,
             Capability::PerconaControl,
             Capability::S3Control,
             Capability::ControlPlanes,

@@ -6,8 +6,10 @@
 
 mod file;
 mod http;
+mod keeper;
 mod manifests;
 mod operator;
+mod relay;
 mod setup;
 mod template;
 mod unusable;

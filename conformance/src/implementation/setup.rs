@@ -157,8 +157,8 @@ impl Site {
     }
 }
 
-/// Writes a kubeconfig with a fresh token of the operator's service account.
-pub(super) async fn write_kubeconfig(prepared: &Prepared, options: &Options) -> anyhow::Result<()> {
+/// Writes a kubeconfig with a fresh token of the operator's service account, for the server of `access`.
+pub(super) async fn write_kubeconfig(prepared: &Prepared, options: &Options, access: &Access) -> anyhow::Result<()> {
     let account = &prepared.implementation.service_account;
     let client = Client::try_from(options.access.config().await?)?;
     let request = TokenRequest {
@@ -175,7 +175,7 @@ pub(super) async fn write_kubeconfig(prepared: &Prepared, options: &Options) -> 
             )
         })?;
     let token = token.status.context("the API server answered without a token")?.token;
-    options.access.with_token(&account.namespace, &token).write(&options.directory.join("kubeconfig"))?;
+    access.with_token(&account.namespace, &token).write(&options.directory.join("kubeconfig"))?;
     Ok(())
 }
 

@@ -7,8 +7,13 @@ use crate::environment::{Capabilities, Capability, Declared};
 use crate::implementation::Implementation;
 use crate::supervisor::DatabasePrograms;
 
+/// Why the operator's requests cannot be held.
+pub(super) const NO_RELAY: &str =
+    "the operator in a kind cluster talks to its API server without us in between; use --env embedded";
+
 /// What no kind cluster offers.
-const NEVER: [(Capability, &str); 2] = [
+const NEVER: [(Capability, &str); 3] = [
+    (Capability::OperatorRequests, NO_RELAY),
     (Capability::AuditLog, "the audit log of a kind cluster is inside its node; use --env embedded"),
     // Which network a node image brings cannot be seen from its name.
     (Capability::NetworkPolicy, "whether the network of these nodes enforces policies is not known"),
@@ -61,6 +66,6 @@ mod tests {
     fn what_no_kind_cluster_offers_is_known_before_one_is_made() {
         let settings = Settings::new("conformance".into(), "there-is-none.yaml".into(), "kind-config.yaml".into());
         let absent: Vec<Capability> = foreseen(&settings).absent.into_keys().collect();
-        assert_eq!(absent, [Capability::AuditLog, Capability::NetworkPolicy]);
+        assert_eq!(absent, [Capability::OperatorRequests, Capability::AuditLog, Capability::NetworkPolicy]);
     }
 }

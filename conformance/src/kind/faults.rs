@@ -1,5 +1,6 @@
 //! Faults in a real cluster, and how each is undone.
 
+use super::capabilities::NO_RELAY;
 use super::host::Shared;
 use super::percona::Presence;
 use crate::environment::{EnvironmentError, Fault};
@@ -10,6 +11,7 @@ impl Shared {
         match fault {
             Fault::StopOperator {} => self.operator.stop().await.map_err(broken),
             Fault::KillOperator {} => self.kill_operator().await.map_err(broken),
+            Fault::KillOperatorAtWrites {} => Err(EnvironmentError::Unsupported(NO_RELAY.to_owned())),
             Fault::StopPercona {} => self.percona.stop().await.map_err(broken),
             Fault::S3Outage { .. } => self.minio.begin_outage().await.map_err(broken),
             Fault::PerconaAbsent {} => self.remove_percona().await.map_err(broken),
@@ -59,7 +61,7 @@ impl Shared {
                 None => self.real_faults.release_ready(namespace, cluster).await.map_err(broken),
             },
             // It has come back by itself.
-            Fault::KillPostgres { .. } | Fault::KillOperator {} => Ok(()),
+            Fault::KillPostgres { .. } | Fault::KillOperator {} | Fault::KillOperatorAtWrites {} => Ok(()),
         }
     }
 

@@ -2,25 +2,20 @@
 //!
 //! MinIO stands behind the same gate, without TLS of its own, so that outages hit one bucket there too.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
+use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::backend::{Backend, Minio};
 use super::gate::Gate;
 use super::store::Store;
 use super::{Client, ClientError, Endpoint, Keys};
-use crate::pki::{Authority, Identity, PkiError};
+use crate::https;
+use crate::pki::{Authority, PkiError};
 use crate::process::Process;
 
 /// How to start a [`Server`].
@@ -80,7 +75,7 @@ pub struct Server {
     endpoint: Endpoint,
     storage: Storage,
     gate: Gate,
-    _accepting: AbortOnDropHandle<()>,
+    _accepting: AbortOnDropHandle<Infallible>,
 }
 
 /// Where buckets are made, which is the one thing that does not go through the protocol in the same way.
@@ -98,7 +93,8 @@ impl Server {
         let address = listener.local_addr().map_err(listen)?;
         let authority = Authority::create("object storage of the conformance suite")?;
         let names = ["localhost".to_owned(), address.ip().to_string()].into_iter().chain(names);
-        let acceptor = acceptor(&authority.server(names)?)?;
+        let tls = |error: rustls::Error| ServerError::Tls(error.to_string());
+        let acceptor = https::acceptor(&authority.server(names)?).map_err(tls)?;
 
         let keys = Keys::default();
         let (access_key, secret_key) = keys.generate();
@@ -107,8 +103,20 @@ impl Server {
         let endpoint =
             Endpoint { endpoint, local: None, region, access_key, secret_key, ca: authority.certificate().to_owned() };
         let gate = Gate::default();
-        let accepting =
-            |backend| AbortOnDropHandle::new(tokio::spawn(accept(listener, acceptor, backend, gate.clone())));
+        let accepting = |backend: Backend| {
+            let gate = gate.clone();
+            let handler = move |request: http::Request<hyper::body::Incoming>| {
+                let refused = gate.pass(request.uri().path());
+                let backend = backend.clone();
+                async move {
+                    match refused {
+                        Some(response) => Ok(response),
+                        None => backend.answer(request).await,
+                    }
+                }
+            };
+            AbortOnDropHandle::new(tokio::spawn(https::serve(listener, acceptor, "the object storage", handler)))
+        };
         let (storage, accepting) = match minio {
             None => {
                 let store = Store::default();
@@ -173,60 +181,5 @@ impl Server {
     /// How many requests for `bucket` have come in, refused ones included.
     pub fn requests(&self, bucket: &str) -> u64 {
         self.gate.requests(bucket)
-    }
-}
-
-fn acceptor(identity: &Identity) -> Result<TlsAcceptor, ServerError> {
-    let pem = |error: rustls::pki_types::pem::Error| ServerError::Tls(error.to_string());
-    let tls = |error: rustls::Error| ServerError::Tls(error.to_string());
-    let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes()).map_err(pem)?;
-    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).map_err(pem)?;
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![certificate], key))
-        .map_err(tls)?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, backend: Backend, gate: Gate) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(serve(stream, acceptor.clone(), backend.clone(), gate.clone()));
-                }
-                Err(error) => {
-                    // Out of descriptors, or a client that was gone at once: the next one may fare better.
-                    tracing::warn!(%error, "the object storage could not accept a connection");
-                    tokio::task::yield_now().await;
-                }
-            },
-            Some(_) = connections.join_next() => {}
-        }
-    }
-}
-
-async fn serve(stream: TcpStream, acceptor: TlsAcceptor, backend: Backend, gate: Gate) {
-    let served = async {
-        // Without it every GET of pgBackRest waits 40 ms for a delayed acknowledgement.
-        stream.set_nodelay(true)?;
-        let stream = acceptor.accept(stream).await?;
-        let handler = service_fn(|request: http::Request<hyper::body::Incoming>| {
-            let refused = gate.pass(request.uri().path());
-            let backend = backend.clone();
-            async move {
-                match refused {
-                    Some(response) => Ok(response),
-                    None => backend.answer(request).await,
-                }
-            }
-        });
-        hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
-            .serve_connection(TokioIo::new(stream), handler)
-            .await
-    };
-    if let Err(error) = served.await {
-        tracing::debug!(error, "a connection to the object storage failed");
     }
 }
