@@ -154,6 +154,7 @@ mod tests {
     #[case("5m", Some(300))]
     #[case("90s", Some(90))]
     #[case("1h30m", Some(5400))]
+    #[case("1s", Some(1))]
     #[case("0s", None)]
     #[case("-5s", None)]
     #[case("5", None)]

@@ -22,12 +22,13 @@ impl Fence {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(end);
     }
 
-    fn is_open(&self) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).is_none_or(|end| Instant::now() < end)
+    /// Whether writes are let through at that moment.
+    pub(crate) fn is_open(&self, now: Instant) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_none_or(|end| now < end)
     }
 
     fn judge<T>(&self, request: Request<T>) -> Result<Request<T>, BoxError> {
-        if request.method() == Method::GET || self.is_open() {
+        if request.method() == Method::GET || self.is_open(Instant::now()) {
             return Ok(request);
         }
         Err("the lease has run out: nothing is written any more".into())
@@ -62,5 +63,13 @@ mod tests {
         }
         let request = Request::builder().method(method).body(()).unwrap();
         assert_eq!(fence.clone().judge(request).is_ok(), passes);
+    }
+
+    #[test]
+    fn the_moment_itself_is_too_late() {
+        let (fence, end) = (Fence::default(), Instant::now());
+        fence.open_until(end);
+        assert!(fence.is_open(end - Duration::from_nanos(1)));
+        assert!(!fence.is_open(end));
     }
 }

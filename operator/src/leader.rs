@@ -24,20 +24,33 @@ pub const LEASE: &str = "dittofs-operator";
 /// How long a Lease holds after it was renewed last.
 const DURATION: Duration = Duration::from_secs(15);
 
-/// How often the holder renews it.
-const RENEW: Duration = Duration::from_secs(5);
+/// How patient a holder and a candidate are.
+#[derive(Clone, Copy, Debug)]
+struct Timing {
+    /// How often the holder renews its Lease.
+    renew: Duration,
+    /// How long the holder leads without a renewal that worked. Shorter than [`DURATION`]: it stops before another starts.
+    deadline: Duration,
+    /// Pause after a failed request.
+    retry: Duration,
+}
 
-/// How long the holder leads without a renewal that worked. Shorter than [`DURATION`]: it stops before another starts.
-const DEADLINE: Duration = Duration::from_secs(10);
-
-/// Pause after a failed request.
-const RETRY: Duration = Duration::from_secs(1);
+const TIMING: Timing =
+    Timing { renew: Duration::from_secs(5), deadline: Duration::from_secs(10), retry: Duration::from_secs(1) };
 
 /// A candidate.
 pub struct Election {
     leases: Api<Lease>,
     identity: String,
     fence: Fence,
+    timing: Timing,
+}
+
+/// What a candidate has seen of the Lease.
+struct Seen {
+    lease: Option<Lease>,
+    /// When it may be taken, by our own clock.
+    expires: Instant,
 }
 
 /// The Lease, held. [`Self::hold`] keeps it.
@@ -49,7 +62,7 @@ pub struct Held<'a> {
 impl Election {
     /// A candidate named `identity` for the Lease in `namespace`, who opens `fence` while it leads.
     pub fn new(client: Client, namespace: &str, identity: String, fence: Fence) -> Self {
-        Self { leases: Api::namespaced(client, namespace), identity, fence }
+        Self { leases: Api::namespaced(client, namespace), identity, fence, timing: TIMING }
     }
 
     /// Waits until this candidate leads.
@@ -57,31 +70,35 @@ impl Election {
         let mut changes = pin!(watcher::watch_object(self.leases.clone(), LEASE).default_backoff());
         let mut seen = loop {
             match changes.next().await {
-                Some(Ok(lease)) => break lease,
-                failed => unreadable(failed).await,
+                Some(Ok(lease)) => break Seen::first(lease, Instant::now()),
+                failed => self.unreadable(failed).await,
             }
         };
-        let mut expires = Instant::now() + duration(seen.as_ref());
         loop {
-            if is_free(seen.as_ref()) || Instant::now() >= expires {
-                let until = Instant::now() + DEADLINE;
-                match self.write(claim(seen.clone(), &self.identity, Timestamp::now())).await {
+            if seen.may_be_taken(Instant::now()) {
+                let until = Instant::now() + self.timing.deadline;
+                match self.write(claim(seen.lease.clone(), &self.identity, Timestamp::now())).await {
                     Ok(lease) => {
                         self.fence.open_until(until);
                         return Held { election: self, lease };
                     }
                     Err(error) => tracing::debug!(%error, "cannot take the lease"),
                 }
-                expires = Instant::now() + RETRY;
+                seen.expires = Instant::now() + self.timing.retry;
             }
-            match timeout_at(expires, changes.next()).await {
-                Ok(Some(Ok(lease))) if lease != seen => {
-                    expires = Instant::now() + duration(lease.as_ref());
-                    seen = lease;
-                }
-                Ok(Some(Ok(_))) | Err(_) => {}
-                Ok(failed) => unreadable(failed).await,
+            match timeout_at(seen.expires, changes.next()).await {
+                Ok(Some(Ok(lease))) => seen.again(lease, Instant::now()),
+                Ok(failed) => self.unreadable(failed).await,
+                Err(_) => {}
             }
+        }
+    }
+
+    async fn unreadable<T>(&self, failed: Option<watcher::Result<T>>) {
+        if let Some(Err(error)) = failed {
+            tracing::warn!(%error, "cannot watch the lease, trying again");
+        } else {
+            sleep(self.timing.retry).await;
         }
     }
 
@@ -95,19 +112,37 @@ impl Election {
     }
 }
 
+impl Seen {
+    fn first(lease: Option<Lease>, now: Instant) -> Self {
+        Self { expires: now + duration(lease.as_ref()), lease }
+    }
+
+    /// A Lease that has changed holds for its duration from now on; the same once more is no sign of life.
+    fn again(&mut self, lease: Option<Lease>, now: Instant) {
+        if lease != self.lease {
+            *self = Self::first(lease, now);
+        }
+    }
+
+    fn may_be_taken(&self, now: Instant) -> bool {
+        now >= self.expires || self.lease.as_ref().is_none_or(|lease| holder(lease).is_none())
+    }
+}
+
 impl Held<'_> {
     /// Renews the Lease; returns when it is lost, with the reason.
     pub async fn hold(&mut self) -> String {
-        let mut until = Instant::now() + DEADLINE;
+        let Timing { renew, deadline, .. } = self.election.timing;
+        let mut until = Instant::now() + deadline;
         loop {
-            sleep(RENEW).await;
+            sleep(renew).await;
             match timeout_at(until, self.renew()).await {
                 Ok(Ok(asked)) => {
-                    until = asked + DEADLINE;
+                    until = asked + deadline;
                     self.election.fence.open_until(until);
                 }
                 Ok(Err(reason)) => return reason,
-                Err(_) => return format!("the lease could not be renewed for {} s", DEADLINE.as_secs()),
+                Err(_) => return format!("the lease could not be renewed for {deadline:?}"),
             }
         }
     }
@@ -124,7 +159,7 @@ impl Held<'_> {
                 }
                 Err(error) => tracing::warn!(%error, "cannot renew the lease, trying again"),
             }
-            sleep(RETRY).await;
+            sleep(self.election.timing.retry).await;
             // A conflict: somebody touched it, or took it.
             if let Ok(lease) = self.election.leases.get(LEASE).await {
                 if holder(&lease) != Some(&self.election.identity) {
@@ -149,20 +184,8 @@ impl Held<'_> {
     }
 }
 
-async fn unreadable<T>(failed: Option<watcher::Result<T>>) {
-    if let Some(Err(error)) = failed {
-        tracing::warn!(%error, "cannot watch the lease, trying again");
-    } else {
-        sleep(RETRY).await;
-    }
-}
-
 fn holder(lease: &Lease) -> Option<&str> {
     lease.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
-}
-
-fn is_free(lease: Option<&Lease>) -> bool {
-    lease.is_none_or(|lease| holder(lease).is_none())
 }
 
 fn duration(lease: Option<&Lease>) -> Duration {
@@ -192,48 +215,4 @@ fn renewed(mut lease: Lease, now: Timestamp) -> Lease {
 }
 
 #[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-
-    fn lease(holder: Option<&str>) -> Lease {
-        let spec = LeaseSpec {
-            holder_identity: holder.map(str::to_owned),
-            lease_duration_seconds: Some(7),
-            lease_transitions: Some(4),
-            ..LeaseSpec::default()
-        };
-        Lease {
-            metadata: ObjectMeta { resource_version: Some("9".to_owned()), ..ObjectMeta::default() },
-            spec: Some(spec),
-        }
-    }
-
-    #[rstest]
-    #[case::absent(None, true)]
-    #[case::never_held(Some(lease(None)), true)]
-    #[case::released(Some(lease(Some(""))), true)]
-    #[case::held(Some(lease(Some("a"))), false)]
-    fn a_lease_is_free_without_a_holder(#[case] lease: Option<Lease>, #[case] free: bool) {
-        assert_eq!(is_free(lease.as_ref()), free);
-    }
-
-    #[test]
-    fn others_wait_as_long_as_the_lease_says() {
-        assert_eq!(duration(Some(&lease(Some("a")))), Duration::from_secs(7));
-        assert_eq!(duration(None), DURATION);
-    }
-
-    #[test]
-    fn a_claim_counts_transitions_and_keeps_the_version() {
-        let claimed = claim(Some(lease(Some("a"))), "b", Timestamp::UNIX_EPOCH);
-        assert_eq!(claimed.metadata.resource_version.as_deref(), Some("9"));
-        let spec = claimed.spec.unwrap();
-        assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("b"), Some(5)));
-        assert_eq!(spec.renew_time, spec.acquire_time);
-
-        let first = claim(None, "b", Timestamp::UNIX_EPOCH);
-        assert_eq!((first.metadata.resource_version, first.spec.unwrap().lease_transitions), (None, Some(0)));
-    }
-}
+mod tests;

@@ -41,11 +41,7 @@ pub fn all(options: &Options) -> anyhow::Result<String> {
 }
 
 fn yaml(value: &Value) -> anyhow::Result<String> {
-    let mut text = serde_yaml::to_string(value)?;
-    if !text.ends_with('\n') {
-        text.push('\n');
-    }
-    Ok(text)
+    Ok(serde_yaml::to_string(value)?.trim_end().to_owned() + "\n")
 }
 
 fn labels() -> Value {
@@ -241,6 +237,14 @@ mod tests {
     #[test]
     fn the_operator_runs_like_this() {
         insta::assert_yaml_snapshot!((deployment(&options()), service(&options()), webhook(&options())));
+    }
+
+    #[test]
+    fn the_crd_can_be_read_again() {
+        let text = crd().unwrap();
+        let read: Value = serde_yaml::from_str(&text).unwrap();
+        assert_eq!(read, serde_json::to_value(DittoServer::crd()).unwrap());
+        assert!(text.ends_with('\n') && !text.ends_with("\n\n"));
     }
 
     #[test]
