@@ -130,6 +130,8 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
 mod tests {
     use axum::body::{Body, to_bytes};
     use axum::http::Request;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
     use tower::ServiceExt as _;
 
     use super::*;
@@ -148,6 +150,7 @@ mod tests {
         assert_eq!(ask("/healthz").await.0, StatusCode::OK);
         assert_eq!(ask("/readyz").await, (StatusCode::SERVICE_UNAVAILABLE, "waiting for caches, webhook".to_owned()));
         readiness.done("caches");
+        assert_eq!(ask("/readyz").await.1, "waiting for webhook");
         readiness.done("webhook");
         assert_eq!(ask("/readyz").await, (StatusCode::OK, "ok".to_owned()));
     }
@@ -182,5 +185,20 @@ mod tests {
         let address = taken.local_addr().unwrap().to_string();
         let error = listen("--health-bind-address", &address).await.unwrap_err().to_string();
         assert_eq!(error, format!("cannot listen on {address} (--health-bind-address)"));
+    }
+
+    #[tokio::test]
+    async fn requests_are_served_until_the_shutdown() {
+        let shutdown = CancellationToken::new();
+        let listener = listen("--a", "127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(serve(listener, health(Readiness::waiting_for([])), shutdown.clone()));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.0 200 OK") && answer.ends_with("\r\nok"), "{answer}");
+        shutdown.cancel();
+        server.await.unwrap().unwrap();
     }
 }

@@ -7,6 +7,10 @@ use k8s_openapi::api::core::v1::Secret;
 
 use crate::api::{DittoServer, PerconaPGCluster};
 
+mod api;
+
+pub(crate) use api::{ApiServer, failure};
+
 /// The `DittoServer` `demo` in `team-a`, generation 3, with `spec` (YAML) besides its storage.
 pub(crate) fn server(spec: &str) -> DittoServer {
     let spec = spec.replace('\n', "\n  ");

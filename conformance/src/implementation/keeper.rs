@@ -124,15 +124,10 @@ impl Keeper {
         self.process = Some(process);
         loop {
             tokio::select! {
-                order = orders.recv() => match order {
-                    Some(order) => self.carry_out(order, &state).await,
-                    None => {
-                        if let Some(process) = self.process.take() {
-                            process.stop().await;
-                        }
-                        return;
-                    }
-                },
+                order = orders.recv() => {
+                    let Some(order) = order else { break };
+                    self.carry_out(order, &state).await;
+                }
                 status = ended(self.process.as_ref()) => {
                     self.process = None;
                     let wait = self.back_off.after(self.started.elapsed());
@@ -151,6 +146,9 @@ impl Keeper {
                 }
             }
             self.tell(&state);
+        }
+        if let Some(process) = self.process.take() {
+            process.stop().await;
         }
     }
 

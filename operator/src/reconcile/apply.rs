@@ -193,37 +193,4 @@ fn holds(found: &Value, wanted: &Value) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-
-    #[rstest]
-    #[case::added_by_the_api_server(json!({"a": 1, "uid": "u"}), json!({"a": 1}), true)]
-    #[case::changed_by_somebody(json!({"a": 2}), json!({"a": 1}), false)]
-    #[case::removed_by_somebody(json!({}), json!({"a": 1}), false)]
-    #[case::one_more_in_a_list(json!({"a": [1, 2]}), json!({"a": [1]}), false)]
-    #[case::defaults_in_a_list(json!({"a": [{"name": "x", "protocol": "TCP"}]}), json!({"a": [{"name": "x"}]}), true)]
-    #[case::left_out_because_empty(json!({}), json!({"a": {}, "b": []}), true)]
-    #[case::not_empty(json!({"a": null}), json!({"a": {"b": 1}}), false)]
-    fn an_object_is_as_wanted_when_all_that_was_asked_for_stands_in_it(
-        #[case] found: Value,
-        #[case] wanted: Value,
-        #[case] expected: bool,
-    ) {
-        assert_eq!(holds(&found, &wanted), expected);
-    }
-
-    #[test]
-    fn what_was_applied_is_known_until_the_server_is_gone() {
-        let applied = Applied::default();
-        let server = crate::testing::server("replicas: 1");
-        let (first, second) = (fingerprint(&json!({"a": 1})), fingerprint(&json!({"a": 2})));
-        assert_ne!(first, second);
-        applied.note(&server, "Service/demo".to_owned(), first);
-        assert_eq!(applied.last(&server, "Service/demo"), Some(first));
-        assert_eq!(applied.last(&server, "StatefulSet/demo"), None);
-        applied.forget(&ObjectRef::from_obj(&server));
-        assert_eq!(applied.last(&server, "Service/demo"), None);
-    }
-}
+mod tests;

@@ -216,3 +216,6 @@ fn now() -> Time {
     let now = Timestamp::now();
     Time(now.round(Unit::Second).unwrap_or(now))
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,3 +97,172 @@ pub async fn gave_up(client: &Client, server: &DittoServer, workload: &StatefulS
     };
     Ok(list.items.iter().filter(ours).find_map(pods::gave_up))
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::testing::{ApiServer, BACKED_UP, CREDENTIALS, cluster, failure, secret, server};
+
+    const CLUSTER: &str = "GET /apis/pgv2.percona.com/v2/namespaces/team-a/perconapgclusters/demo-postgres";
+    const PODS: &str = "GET /api/v1/namespaces/team-a/pods";
+    const PERCONA: &str = "percona: {enabled: true}";
+
+    async fn read(spec: &str, api: &ApiServer) -> kube::Result<Facts> {
+        facts(&api.client(), &server(spec)).await
+    }
+
+    fn found(state: &str) -> (&'static str, u16, Value) {
+        (CLUSTER, 200, serde_json::to_value(cluster(&format!("status: {{state: {state}}}"))).unwrap())
+    }
+
+    #[rstest]
+    #[case::nothing("", [found("ready")], &[])]
+    #[case::external("database: {postgresSecretRef: {name: db, key: url}}", [found("ready")], &["secrets/db"])]
+    #[case::ready(PERCONA, [found("ready")], &["perconapgclusters/demo-postgres", "secrets/demo-postgres-pguser-dittofs"])]
+    #[case::not_ready(PERCONA, [found("initializing")], &["perconapgclusters/demo-postgres"])]
+    #[case::backed_up(BACKED_UP, [found("initializing")], &["perconapgclusters/demo-postgres", "secrets/s3-keys"])]
+    #[case::backed_up_and_ready(
+        BACKED_UP,
+        [found("ready")],
+        &["perconapgclusters/demo-postgres", "secrets/demo-postgres-pguser-dittofs"]
+    )]
+    #[tokio::test]
+    async fn only_what_matters_is_read(
+        #[case] spec: &str,
+        #[case] answers: [(&'static str, u16, Value); 1],
+        #[case] expected: &[&str],
+    ) {
+        let api = ApiServer::answering(answers);
+        read(spec, &api).await.unwrap();
+        let asked = api.asked();
+        assert_eq!(asked.len(), expected.len(), "{asked:?}");
+        assert!(asked.iter().zip(expected).all(|(asked, expected)| asked.ends_with(expected)), "{asked:?}");
+    }
+
+    #[tokio::test]
+    async fn what_was_read_is_told() {
+        let credentials = serde_json::to_value(secret(&CREDENTIALS)).unwrap();
+        let secrets = "GET /api/v1/namespaces/team-a/secrets/demo-postgres-pguser-dittofs";
+        let facts = read(PERCONA, &ApiServer::answering([found("ready"), (secrets, 200, credentials)])).await.unwrap();
+        assert!(matches!(facts.cluster, Cluster::Ours(_)));
+        assert_eq!(facts.secret, Some(secret(&CREDENTIALS)));
+        assert!(read(BACKED_UP, &ApiServer::answering([found("initializing")])).await.unwrap().backup_secret_missing);
+        let keys = ("GET /api/v1/namespaces/team-a/secrets/s3-keys", 200, json!({"metadata": {"name": "s3-keys"}}));
+        let facts = read(BACKED_UP, &ApiServer::answering([found("initializing"), keys])).await.unwrap();
+        assert!(!facts.backup_secret_missing);
+    }
+
+    #[rstest]
+    #[case::no_such_object(404, "NotFound", Some("not found"))]
+    #[case::no_such_kind(404, "", Some("not installed"))]
+    #[case::forbidden(403, "Forbidden", None)]
+    #[tokio::test]
+    async fn a_missing_kind_and_a_missing_cluster_are_told_apart(
+        #[case] code: u16,
+        #[case] reason: &str,
+        #[case] expected: Option<&str>,
+    ) {
+        let outcome = read(PERCONA, &ApiServer::answering([(CLUSTER, code, failure(reason, code, ""))])).await;
+        let told = outcome.ok().map(|facts| match facts.cluster {
+            Cluster::NotFound => "not found",
+            Cluster::NotInstalled => "not installed",
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(told, expected);
+    }
+
+    #[rstest]
+    #[case::kind(404, "", "", true)]
+    #[case::object(404, "NotFound", "", false)]
+    #[case::removed(405, "MethodNotAllowed", "", true)]
+    #[case::being_removed(403, "Forbidden", "create not allowed while custom resource definition is terminating", true)]
+    #[case::forbidden(403, "Forbidden", "user cannot create", false)]
+    #[case::broken(500, "", "custom resource definition is terminating", false)]
+    fn a_kind_that_is_not_served(#[case] code: u16, #[case] reason: &str, #[case] text: &str, #[case] expected: bool) {
+        let status = serde_json::from_value(failure(reason, code, text)).unwrap();
+        assert_eq!(is_unserved(&kube::Error::Api(status)), expected);
+    }
+
+    #[rstest]
+    #[case::ours(json!([{"kind": "DittoServer", "name": "demo", "uid": "uid-of-demo", "controller": true}]), None)]
+    #[case::earlier(
+        json!([{"kind": "DittoServer", "name": "demo", "uid": "other", "controller": true}]),
+        Some("belongs to an earlier DittoServer of this name (uid other)")
+    )]
+    #[case::another(
+        json!([{"kind": "DittoServer", "name": "else", "uid": "other", "controller": true}]),
+        Some("belongs to DittoServer else")
+    )]
+    #[case::of_another_kind(
+        json!([{"kind": "Release", "name": "demo", "uid": "other", "controller": true}]),
+        Some("belongs to Release demo")
+    )]
+    #[case::owned_and_not_controlled(
+        json!([{"kind": "DittoServer", "name": "demo", "uid": "uid-of-demo"}]),
+        Some("has no controller: somebody else made it")
+    )]
+    fn a_cluster_is_whose_controller_it_names(#[case] mut owners: Value, #[case] expected: Option<&str>) {
+        for owner in owners.as_array_mut().unwrap() {
+            owner["apiVersion"] = "v1".into();
+        }
+        let mut cluster = cluster("");
+        cluster.metadata.owner_references = serde_json::from_value(owners).unwrap();
+        let told = match whose(&server(PERCONA), cluster) {
+            Cluster::Ours(_) => None,
+            Cluster::Foreign(whose) => Some(whose),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(told.as_deref(), expected);
+    }
+
+    /// A pod of the StatefulSet `w` that gave up, but for what `change` changes.
+    fn pods(change: impl FnOnce(&mut Value)) -> ApiServer {
+        let mut pod = json!({
+            "metadata": { "name": "demo-0", "ownerReferences": [
+                { "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "demo", "uid": "w", "controller": true },
+            ] },
+            "status": { "initContainerStatuses": [{
+                "name": names::INIT_CONTAINER, "image": "", "imageID": "", "ready": false, "restartCount": 1,
+                "state": { "terminated": { "exitCode": 1, "message": "gave up" } },
+            }] },
+        });
+        change(&mut pod);
+        let list = json!({ "apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": [pod] });
+        ApiServer::answering([(PODS, 200, list)])
+    }
+
+    async fn told(api: &ApiServer, replicas: u8, ready: u8) -> Option<String> {
+        let workload =
+            json!({ "metadata": { "name": "demo", "uid": "w" }, "status": { "replicas": 1, "readyReplicas": ready } });
+        let server = server(&format!("replicas: {replicas}"));
+        gave_up(&api.client(), &server, &serde_json::from_value(workload).unwrap()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_pod_of_the_workload_that_gave_up_is_told_of() {
+        let api = pods(|_| ());
+        assert!(told(&api, 1, 0).await.unwrap().contains("gave up"));
+        let selector = "labelSelector=app.kubernetes.io%2Finstance%3Ddemo";
+        let asked = api.asked();
+        assert!(asked[0].contains(selector), "{asked:?}");
+        assert_eq!(
+            told(&pods(|pod| pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into()), 1, 0).await,
+            None
+        );
+        assert_eq!(told(&pods(|pod| pod["metadata"]["ownerReferences"][0]["uid"] = "v".into()), 1, 0).await, None);
+    }
+
+    #[rstest]
+    #[case::all_ready(1, 1)]
+    #[case::none_wanted(0, 0)]
+    #[case::more_than_wanted(0, 1)]
+    #[tokio::test]
+    async fn nobody_asks_for_pods_while_none_is_missing(#[case] replicas: u8, #[case] ready: u8) {
+        let api = pods(|_| ());
+        assert_eq!(told(&api, replicas, ready).await, None);
+        assert_eq!(api.asked().len(), 0);
+    }
+}

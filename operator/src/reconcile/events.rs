@@ -45,3 +45,27 @@ fn event(instance: &str, server: &DittoServer, notice: &Notice) -> Event {
         ..Event::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{ApiServer, server};
+
+    #[tokio::test]
+    async fn an_event_says_who_tells_what_of_whom() {
+        let api = ApiServer::default();
+        let notice = |warning, note: &str| Notice { warning, reason: "Because", note: note.to_owned() };
+        publish(&api.client(), "operator-0", &server(""), &notice(false, "that is why")).await;
+        publish(&api.client(), "operator-0", &server(""), &notice(true, &"long ".repeat(300))).await;
+        let sent = api.sent();
+        let names: Vec<_> = sent.iter().map(|(_, event)| event["metadata"]["name"].as_str().unwrap()).collect();
+        assert_ne!(names[0], names[1]);
+        assert!(names.iter().all(|name| name.starts_with("demo.")), "{names:?}");
+        assert_eq!(sent[1].1["note"].as_str().unwrap().len(), NOTE_LIMIT);
+        assert_eq!((&sent[0].1["type"], &sent[1].1["type"]), (&"Normal".into(), &"Warning".into()));
+        insta::assert_yaml_snapshot!(sent[0], {
+            "[1].metadata.name" => "<name>",
+            "[1].eventTime" => "<time>",
+        });
+    }
+}

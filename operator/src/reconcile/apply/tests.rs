@@ -1,0 +1,208 @@
+use k8s_openapi::api::apps::v1::StatefulSet;
+use rstest::rstest;
+
+use super::*;
+use crate::reconcile::gate::{self, Facts};
+use crate::testing::{ApiServer, CREDENTIALS, cluster, failure, secret, server};
+
+const CLUSTERS: &str = "POST /apis/pgv2.percona.com/v2/namespaces/team-a/perconapgclusters";
+const CLUSTER: &str = "GET /apis/pgv2.percona.com/v2/namespaces/team-a/perconapgclusters/demo-postgres";
+const HEADLESS: &str = "GET /api/v1/namespaces/team-a/services/demo-headless";
+const API: &str = "GET /api/v1/namespaces/team-a/services/demo-api";
+const WORKLOAD: &str = "PATCH /apis/apps/v1/namespaces/team-a/statefulsets/demo";
+
+#[rstest]
+#[case::added_by_the_api_server(json!({"a": 1, "uid": "u"}), json!({"a": 1}), true)]
+#[case::changed_by_somebody(json!({"a": 2}), json!({"a": 1}), false)]
+#[case::removed_by_somebody(json!({}), json!({"a": 1}), false)]
+#[case::one_more_in_a_list(json!({"a": [1, 2]}), json!({"a": [1]}), false)]
+#[case::defaults_in_a_list(json!({"a": [{"name": "x", "protocol": "TCP"}]}), json!({"a": [{"name": "x"}]}), true)]
+#[case::left_out_because_empty(json!({}), json!({"a": {}, "b": []}), true)]
+#[case::not_empty(json!({"a": null}), json!({"a": {"b": 1}}), false)]
+fn an_object_is_as_wanted_when_all_that_was_asked_for_stands_in_it(
+    #[case] found: Value,
+    #[case] wanted: Value,
+    #[case] expected: bool,
+) {
+    assert_eq!(holds(&found, &wanted), expected);
+}
+
+#[test]
+fn what_was_applied_is_known_until_the_server_is_gone() {
+    let applied = Applied::default();
+    let server = server("replicas: 1");
+    let (first, second) = (fingerprint(&json!({"a": 1})), fingerprint(&json!({"a": 2})));
+    assert_ne!(first, second);
+    applied.note(&server, "Service/demo".to_owned(), first);
+    assert_eq!(applied.last(&server, "Service/demo"), Some(first));
+    assert_eq!(applied.last(&server, "StatefulSet/demo"), None);
+    applied.forget(&ObjectRef::from_obj(&server));
+    assert_eq!(applied.last(&server, "Service/demo"), None);
+}
+
+fn as_json(object: &impl Serialize) -> Value {
+    serde_json::to_value(object).unwrap()
+}
+
+async fn created(api: &ApiServer) -> kube::Result<Cluster> {
+    let server = server("percona: {enabled: true}");
+    let percona = server.spec.percona.clone().unwrap();
+    create_cluster(&api.client(), &server, &percona).await
+}
+
+#[tokio::test]
+async fn a_cluster_is_created_under_the_operator_s_name() {
+    let api = ApiServer::default();
+    assert!(matches!(created(&api).await.unwrap(), Cluster::Ours(_)));
+    assert_eq!(api.asked(), ["POST /apis/pgv2.percona.com/v2/perconapgclusters?&fieldManager=dittofs-operator"]);
+}
+
+#[rstest]
+#[case::ours(as_json(&cluster("")), 200, "ours")]
+#[case::somebody_else_s(json!({"metadata": {"name": "demo-postgres"}, "spec": {}}), 200, "foreign")]
+#[case::gone_again(failure("NotFound", 404, ""), 404, "not found")]
+#[tokio::test]
+async fn a_cluster_that_is_there_already_is_looked_at(#[case] found: Value, #[case] code: u16, #[case] expected: &str) {
+    let api = ApiServer::answering([(CLUSTERS, 409, failure("AlreadyExists", 409, "")), (CLUSTER, code, found)]);
+    let cluster = match created(&api).await.unwrap() {
+        Cluster::Ours(_) => "ours",
+        Cluster::Foreign(_) => "foreign",
+        Cluster::NotFound => "not found",
+        Cluster::NotInstalled => "not installed",
+    };
+    assert_eq!(cluster, expected);
+}
+
+#[rstest]
+#[case::no_such_kind(404, "", true)]
+#[case::forbidden(403, "Forbidden", false)]
+#[case::broken(500, "InternalError", false)]
+#[tokio::test]
+async fn a_kind_that_is_not_served_is_no_error(#[case] code: u16, #[case] reason: &str, #[case] absent: bool) {
+    let api = ApiServer::answering([(CLUSTERS, code, failure(reason, code, ""))]);
+    let outcome = created(&api).await;
+    assert_eq!(matches!(outcome, Ok(Cluster::NotInstalled)), absent);
+    assert_eq!(outcome.is_err(), !absent);
+}
+
+#[tokio::test]
+async fn services_are_applied_once_and_again_when_they_are_not_as_they_should_be() {
+    let (server, applied) = (server("replicas: 1"), Applied::default());
+    let wanted = (services::headless(&server), services::api(&server));
+    let patches =
+        ["headless", "api"].map(|name| format!("PATCH /api/v1/services/demo-{name}?&fieldManager=dittofs-operator"));
+
+    let first = ApiServer::default();
+    apply_services(&first.client(), &applied, &server).await.unwrap();
+    assert_eq!(first.asked(), patches);
+
+    let settled = ApiServer::answering([(HEADLESS, 200, as_json(&wanted.0)), (API, 200, as_json(&wanted.1))]);
+    apply_services(&settled.client(), &applied, &server).await.unwrap();
+    assert_eq!(settled.asked(), ["GET /api/v1/services/demo-headless", "GET /api/v1/services/demo-api"]);
+
+    let mut changed = as_json(&wanted.1);
+    changed["spec"]["ports"][0]["port"] = 1.into();
+    let gone = ApiServer::answering([(API, 200, changed)]);
+    apply_services(&gone.client(), &applied, &server).await.unwrap();
+    let writes: Vec<_> = gone.asked().into_iter().filter(|request| request.starts_with("PATCH")).collect();
+    assert_eq!(writes.len(), 2);
+}
+
+/// What is sent of the workload in this state of the database, and what comes back.
+async fn workload(
+    api: &ApiServer,
+    replicas: u8,
+    (state, credentials): (&str, &[(&str, &str)]),
+    existing: Option<StatefulSet>,
+) -> (Vec<(String, Value)>, Result<Option<StatefulSet>, ApplyError>) {
+    let server = server(&format!("replicas: {replicas}\npercona: {{enabled: true}}"));
+    let facts = Facts {
+        cluster: Cluster::Ours(Box::new(cluster(&format!("status: {{state: {state}}}")))),
+        secret: Some(secret(credentials)),
+        backup_secret_missing: false,
+    };
+    let verdict = gate::judge(&server, &facts);
+    let options = PodOptions { init_image: "postgres:16".to_owned(), database_wait: std::time::Duration::from_mins(1) };
+    let (client, applied) = (api.client(), Applied::default());
+    let applying = apply_workload(&client, &applied, &server, &options, &verdict, existing);
+    let outcome = Box::pin(applying).await;
+    (api.sent(), outcome)
+}
+
+async fn running(replicas: u8) -> StatefulSet {
+    workload(&ApiServer::default(), replicas, ("ready", &CREDENTIALS), None).await.1.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn a_workload_is_made_when_the_database_is_ready_and_not_before() {
+    let (sent, made) = workload(&ApiServer::default(), 1, ("ready", &CREDENTIALS), None).await;
+    assert_eq!(sent[0].0, "PATCH /apis/apps/v1/statefulsets/demo?&fieldManager=dittofs-operator");
+    assert_eq!(made.unwrap().unwrap().name_any(), "demo");
+    for state in [("initializing", &CREDENTIALS[..]), ("ready", &CREDENTIALS[..3])] {
+        let (sent, made) = workload(&ApiServer::default(), 1, state, None).await;
+        assert_eq!((sent.len(), made.unwrap()), (0, None));
+    }
+}
+
+#[tokio::test]
+async fn a_workload_keeps_its_credentials_while_the_database_is_not_ready() {
+    let existing = running(1).await;
+    let (sent, _) = workload(&ApiServer::default(), 2, ("initializing", &CREDENTIALS), Some(existing.clone())).await;
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].1["spec"]["replicas"], 2);
+    assert_eq!(sent[0].1["spec"]["template"]["metadata"], as_json(&existing)["spec"]["template"]["metadata"]);
+}
+
+#[tokio::test]
+async fn only_the_size_of_a_workload_changes_while_there_are_no_credentials() {
+    let existing = running(1).await;
+    let (sent, same) = workload(&ApiServer::default(), 1, ("ready", &CREDENTIALS[..3]), Some(existing.clone())).await;
+    assert_eq!((sent.len(), same.unwrap().as_ref()), (0, Some(&existing)));
+    let (sent, _) = workload(&ApiServer::default(), 0, ("ready", &CREDENTIALS[..3]), Some(existing)).await;
+    let path = "PATCH /apis/apps/v1/statefulsets/demo?&fieldManager=dittofs-operator";
+    assert_eq!(sent, [(path.to_owned(), json!({ "spec": { "replicas": 0 } }))]);
+}
+
+#[rstest]
+#[case::invalid(422, "rejected")]
+#[case::quota(403, "refused")]
+#[case::broken(500, "error")]
+#[tokio::test]
+async fn what_the_api_server_says_of_a_workload_is_told_apart(#[case] code: u16, #[case] expected: &str) {
+    let api = ApiServer::answering([(WORKLOAD, code, failure("Because", code, "that is why"))]);
+    let (_, outcome) = workload(&api, 1, ("ready", &CREDENTIALS), None).await;
+    let error = outcome.unwrap_err();
+    let told = match &error {
+        ApplyError::Rejected(_) => "rejected",
+        ApplyError::Refused(..) => "refused",
+        ApplyError::Api(_) => "error",
+    };
+    assert_eq!(told, expected);
+    assert!(error.to_string().contains("that is why"), "{error}");
+}
+
+#[test]
+fn volumes_that_cannot_change_have_a_remedy() {
+    let said = |message: &str| rejected(&serde_json::from_value(failure("Invalid", 422, message)).unwrap()).message;
+    assert!(
+        said("updates to statefulset spec for fields other than … are forbidden").contains("set spec.storage back")
+    );
+    assert!(!said("spec.template: invalid").contains("spec.storage"));
+}
+
+#[tokio::test]
+async fn the_status_is_applied_as_a_whole() {
+    let api = ApiServer::answering([(
+        "PATCH /apis/dittofs.dittofs.com/v1alpha1/namespaces/team-a/dittoservers/demo/status",
+        200,
+        as_json(&server("replicas: 1")),
+    )]);
+    let status = DittoServerStatus { ready_replicas: 1, ..DittoServerStatus::default() };
+    write_status(&api.client(), &server("replicas: 1"), &status).await.unwrap();
+    let (path, sent) = api.sent().remove(0);
+    assert_eq!(
+        path,
+        "PATCH /apis/dittofs.dittofs.com/v1alpha1/dittoservers/demo/status?&fieldManager=dittofs-operator"
+    );
+    assert_eq!((&sent["kind"], &sent["status"]["readyReplicas"]), (&json!("DittoServer"), &json!(1)));
+}
