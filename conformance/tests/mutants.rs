@@ -2,8 +2,10 @@
 //! built and judged by the suite until its first failure.
 //!
 //! Started by `just mutants-scenarios`; takes hours. The sample is drawn from every file by its share of the mutants:
-//! `MUTANTS_SAMPLE` says how many, `MUTANTS_SEED` draws another one, `MUTANTS_JOBS` says how many at a time. Verdicts go to
-//! `target/mutants/scenarios.jsonl` as they come; a mutant that has one is not tried again.
+//! `MUTANTS_SAMPLE` says how many, `MUTANTS_SEED` draws another one, `MUTANTS_JOBS` says how many at a time. After it come the
+//! mutants that the unit tests have missed (`just mutants-units`, if it was run), so that of every mutant it is known
+//! whether anybody notices. Verdicts go to `target/mutants/scenarios.jsonl` as they come; a mutant that has one is not
+//! tried again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
@@ -94,12 +96,18 @@ fn sample() -> Result<(), Failed> {
     let listed = run(Command::new("cargo").args(list).current_dir(repository()))?;
     let mutants: Vec<Mutant> = serde_json::from_str(&listed).map_err(|error| error.to_string())?;
     let total = mutants.len();
-    let drawn = draw(mutants, number("MUTANTS_SAMPLE", 60), number("MUTANTS_SEED", 1));
-    let results = repository().join("target/mutants/scenarios.jsonl");
-    fs::create_dir_all(results.parent().unwrap_or(repository()))?;
+    let directory = repository().join("target/mutants");
+    let missed = fs::read_to_string(directory.join("mutants.out/missed.txt")).unwrap_or_default();
+    let missed: BTreeSet<&str> = missed.lines().collect();
+    let (drawn, rest) = draw(mutants, number("MUTANTS_SAMPLE", 60), number("MUTANTS_SEED", 1));
+    let missed: Vec<Mutant> = rest.into_iter().filter(|mutant| missed.contains(&*mutant.name)).collect();
+    let results = directory.join("scenarios.jsonl");
+    fs::create_dir_all(&directory)?;
     let known = verdicts(&results)?;
-    let open = drawn.iter().filter(|mutant| !known.contains_key(&mutant.name)).collect::<Vec<_>>();
-    eprintln!("{} of {total} mutants, {} of them not tried yet", drawn.len(), open.len());
+    let all = drawn.iter().chain(&missed);
+    let open = all.filter(|mutant| !known.contains_key(&mutant.name)).collect::<Vec<_>>();
+    let (sample, others) = (drawn.len(), missed.len());
+    eprintln!("{sample} of {total} mutants, and {others} that unit tests have missed; {} not tried yet", open.len());
 
     let queue = Mutex::new(open.into_iter());
     let next = || queue.lock().expect("nobody fails while holding it").next();
@@ -120,29 +128,31 @@ fn sample() -> Result<(), Failed> {
     })?;
 
     let known = verdicts(&results)?;
-    let of = |outcome| drawn.iter().filter(|mutant| known[&mutant.name].outcome == outcome).count();
-    let (killed, survived) = (of(Outcome::Killed), of(Outcome::Survived));
-    eprintln!("{killed} killed, {survived} survived, {} unviable", of(Outcome::Unviable));
+    for (name, mutants) in [("the sample", &drawn), ("what unit tests have missed", &missed)] {
+        let of = |outcome| mutants.iter().filter(|mutant| known[&mutant.name].outcome == outcome).count();
+        let (killed, survived) = (of(Outcome::Killed), of(Outcome::Survived));
+        eprintln!("{name}: {killed} killed, {survived} survived, {} unviable", of(Outcome::Unviable));
+    }
     Ok(())
 }
 
-/// Draws from every file by its share, at least one.
-fn draw(mutants: Vec<Mutant>, size: usize, seed: usize) -> Vec<Mutant> {
+/// Draws from every file by its share, at least one. The second part is the rest.
+fn draw(mutants: Vec<Mutant>, size: usize, seed: usize) -> (Vec<Mutant>, Vec<Mutant>) {
     let total = mutants.len();
     let mut files: BTreeMap<String, Vec<Mutant>> = BTreeMap::new();
     for mutant in mutants {
         files.entry(mutant.file.clone()).or_default().push(mutant);
     }
     let mut random = StdRng::seed_from_u64(seed as u64);
-    let mut drawn = Vec::new();
+    let (mut drawn, mut rest) = (Vec::new(), Vec::new());
     for (_, mut mutants) in files {
         let share = (mutants.len() * size).div_ceil(total);
         mutants.shuffle(&mut random);
-        mutants.truncate(share);
+        rest.extend(mutants.split_off(share));
         drawn.extend(mutants);
     }
     drawn.shuffle(&mut random);
-    drawn
+    (drawn, rest)
 }
 
 /// Builds the operator with the change in it, and runs the suite until something fails.

@@ -12,6 +12,7 @@ use futures::channel::mpsc::{UnboundedSender, unbounded};
 use rstest::rstest;
 use serde_json::json;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::*;
 
@@ -26,6 +27,9 @@ fn lease(holder: Option<&str>) -> Lease {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// Nothing here takes so long, on whatever machine; what does has gone wrong.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 #[rstest]
 #[case::absent(None, true)]
@@ -173,6 +177,11 @@ impl Server {
         stored.watchers.iter().for_each(|watcher| drop(watcher.unbounded_send(line.clone())));
     }
 
+    /// Takes the Lease, which takes no time.
+    async fn held<'a>(&self, election: &'a Election) -> Held<'a> {
+        timeout(PATIENCE, election.acquire()).await.expect("the Lease is taken")
+    }
+
     /// Waits for the next write.
     async fn written(&self) {
         self.until({
@@ -188,13 +197,16 @@ impl Server {
     }
 
     async fn until(&self, condition: impl Fn(&Stored) -> bool) {
-        loop {
-            let changed = self.changed.notified();
-            if condition(&self.stored()) {
-                return;
+        let met = async {
+            loop {
+                let changed = self.changed.notified();
+                if condition(&self.stored()) {
+                    return;
+                }
+                changed.await;
             }
-            changed.await;
-        }
+        };
+        timeout(PATIENCE, met).await.expect("the election goes on");
     }
 
     fn spec(&self) -> LeaseSpec {
@@ -218,7 +230,7 @@ async fn a_lease_that_nobody_holds_is_taken_and_writes_pass_from_then_on() {
     let (server, fence) = (Server::default(), Fence::default());
     let election = server.election(&fence);
     let asked = Instant::now();
-    let _held = election.acquire().await;
+    let _held = server.held(&election).await;
     assert_eq!(server.spec().holder_identity.as_deref(), Some("us"));
     assert!(fence.is_open(asked + election.timing.deadline - Duration::from_nanos(1)));
     assert!(!fence.is_open(Instant::now() + election.timing.deadline));
@@ -229,7 +241,7 @@ async fn a_held_lease_is_taken_once_it_is_released() {
     let server = Server::default();
     server.put(held_by("them"));
     let election = server.election(&Fence::default());
-    let (_held, ()) = tokio::join!(election.acquire(), async {
+    let (_held, ()) = tokio::join!(server.held(&election), async {
         server.watched().await;
         server.put(held_by(""));
     });
@@ -244,15 +256,25 @@ async fn a_claim_that_fails_is_tried_again() {
     let server = Server::default();
     server.stored().failing = 2;
     let election = server.election(&Fence::default());
-    let _held = election.acquire().await;
+    let _held = server.held(&election).await;
     assert_eq!(server.stored().writes, 3);
+}
+
+#[tokio::test]
+async fn a_claim_that_fails_is_not_tried_again_at_once() {
+    let server = Server::default();
+    server.stored().failing = u32::MAX;
+    let election = server.election(&Fence::default());
+    assert!(timeout(20 * election.timing.retry, election.acquire()).await.is_err());
+    // A slow machine makes fewer.
+    assert!((1..=21).contains(&server.stored().writes), "{} tries", server.stored().writes);
 }
 
 #[tokio::test]
 async fn a_held_lease_is_renewed_until_it_is_another_s() {
     let (server, fence) = (Server::default(), Fence::default());
     let election = server.election(&fence);
-    let mut held = election.acquire().await;
+    let mut held = server.held(&election).await;
     let others = async {
         // Renewed again and again, for longer than without any renewal.
         let begun = Instant::now();
@@ -271,7 +293,8 @@ async fn a_held_lease_is_renewed_until_it_is_another_s() {
         assert!(fence.is_open(Instant::now()));
         server.put(held_by("them"));
     };
-    let (reason, ()) = tokio::join!(held.hold(), others);
+    let (reason, ()) = tokio::join!(timeout(2 * PATIENCE, held.hold()), others);
+    let reason = reason.expect("the Lease is lost");
     assert_eq!(reason, "the lease is held by \"them\" now");
     assert_eq!(server.spec().holder_identity.as_deref(), Some("them"));
 }
@@ -280,9 +303,10 @@ async fn a_held_lease_is_renewed_until_it_is_another_s() {
 async fn a_lease_that_cannot_be_renewed_is_given_up() {
     let (server, fence) = (Server::default(), Fence::default());
     let election = server.election(&fence);
-    let mut held = election.acquire().await;
+    let mut held = server.held(&election).await;
     server.stored().failing = u32::MAX;
-    assert_eq!(held.hold().await, "the lease could not be renewed for 200ms");
+    let reason = timeout(PATIENCE, held.hold()).await.expect("the Lease is lost");
+    assert_eq!(reason, "the lease could not be renewed for 200ms");
     assert!(!fence.is_open(Instant::now()));
     assert!(server.stored().writes > 2);
 }
@@ -291,7 +315,7 @@ async fn a_lease_that_cannot_be_renewed_is_given_up() {
 async fn a_released_lease_has_no_holder_and_the_shortest_duration() {
     let server = Server::default();
     let election = server.election(&Fence::default());
-    election.acquire().await.release().await;
+    server.held(&election).await.release().await;
     let spec = server.spec();
     assert_eq!((spec.holder_identity.as_deref(), spec.lease_duration_seconds), (Some(""), Some(1)));
 }
