@@ -24,11 +24,19 @@ pub fn foreseen(settings: &Settings) -> Capabilities {
     if implementation.webhook.is_none() {
         absent.insert(Capability::Webhook, without_webhook(&implementation));
     }
+    absent.extend(without_control_planes(&implementation));
     Capabilities { absent, declared: implementation.declared() }
 }
 
 fn without_webhook(implementation: &Implementation) -> String {
     format!("{} has no webhook, says its file", implementation.name)
+}
+
+/// A control plane of its own has an operator of its own.
+fn without_control_planes(implementation: &Implementation) -> Option<(Capability, String)> {
+    let port = implementation.webhook.as_ref()?.port?;
+    let reason = format!("{} cannot run twice: its webhook is always on port {port}, says its file", implementation.name);
+    Some((Capability::ControlPlanes, reason))
 }
 
 /// The capabilities of an environment made of `parts` for `implementation`.
@@ -49,5 +57,25 @@ pub(super) fn capabilities(parts: &Parts, implementation: &Implementation, webho
     if !webhook {
         absent.insert(Capability::Webhook, without_webhook(implementation));
     }
+    absent.extend(without_control_planes(implementation));
     Capabilities { absent, declared: implementation.declared() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::the_port_is_chosen("bundled.yaml", false)]
+    #[case::the_port_is_fixed("marmos91-dittofs.yaml", true)]
+    fn an_operator_whose_webhook_has_one_port_gets_no_second_control_plane(#[case] file: &str, #[case] absent: bool) {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../implementations").join(file);
+        let reason = foreseen(&Settings::new("conformance".into(), file)).absent.remove(&Capability::ControlPlanes);
+        assert_eq!(reason.is_some(), absent);
+        assert!(reason.is_none_or(|reason| reason.contains("always on port 9443")));
+    }
 }
