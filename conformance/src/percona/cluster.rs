@@ -77,6 +77,12 @@ impl Cluster {
         };
         if deleting(&cluster) {
             self.finalize(&cluster).await?;
+            // In a foreground deletion the inner object goes first.
+            if let Some(inner) = self.context.get(Kind::INNER, &self.key.namespace, &self.key.name).await?
+                && deleting(&inner)
+            {
+                self.tear_down(&inner).await?;
+            }
             return Ok(Next::Wait);
         }
         // The outer controller reads pods but does not watch them: its status follows the inner one's, so that `ready`
