@@ -35,7 +35,8 @@ fn without_webhook(implementation: &Implementation) -> String {
 /// A control plane of its own has an operator of its own.
 fn without_control_planes(implementation: &Implementation) -> Option<(Capability, String)> {
     let port = implementation.webhook.as_ref()?.port?;
-    let reason = format!("{} cannot run twice: its webhook is always on port {port}, says its file", implementation.name);
+    let reason =
+        format!("{} cannot run twice: its webhook is always on port {port}, says its file", implementation.name);
     Some((Capability::ControlPlanes, reason))
 }
 
