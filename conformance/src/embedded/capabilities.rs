@@ -71,10 +71,18 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case::the_port_is_chosen("bundled.yaml", false)]
-    #[case::the_port_is_fixed("marmos91-dittofs.yaml", true)]
-    fn an_operator_whose_webhook_has_one_port_gets_no_second_control_plane(#[case] file: &str, #[case] absent: bool) {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../implementations").join(file);
+    #[case::the_port_is_chosen("webhook: {}", false)]
+    #[case::the_port_is_fixed("webhook: { port: 9443 }", true)]
+    fn an_operator_whose_webhook_has_one_port_gets_no_second_control_plane(
+        #[case] webhook: &str,
+        #[case] absent: bool,
+    ) {
+        let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("../implementations/bundled.yaml");
+        let text = std::fs::read_to_string(bundled).unwrap().replace("directory: ..", "directory: .");
+        assert!(text.contains("webhook: {}"));
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("implementation.yaml");
+        std::fs::write(&file, text.replace("webhook: {}", webhook)).unwrap();
         let reason = foreseen(&Settings::new("conformance".into(), file)).absent.remove(&Capability::ControlPlanes);
         assert_eq!(reason.is_some(), absent);
         assert!(reason.is_none_or(|reason| reason.contains("always on port 9443")));
