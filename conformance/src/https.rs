@@ -83,7 +83,7 @@ where
     B::Error: Into<BoxError>,
     E: Into<BoxError>,
 {
-    // Without it every GET of pgBackRest waits 40 ms for a delayed acknowledgement.
+    // Without it answers wait 40 ms for a delayed acknowledgement, as every GET of pgBackRest did.
     stream.set_nodelay(true)?;
     let stream = acceptor.accept(stream).await?;
     let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use serde::Serialize;
+use serde_json::{Value, json};
 
-use crate::api::{DittoServer, PerconaPGCluster};
+use crate::api::{DittoServer, PerconaPGCluster, names};
 
 mod api;
 
@@ -47,6 +49,27 @@ pub(crate) fn secret(values: &[(&str, &str)]) -> Secret {
     let data: BTreeMap<_, _> =
         values.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()))).collect();
     Secret { data: Some(data), ..Secret::default() }
+}
+
+/// A list with a pod of the StatefulSet whose uid is `w`: its init container gave up on the database.
+pub(crate) fn gave_up() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "PodList", "metadata": {},
+        "items": [{
+            "metadata": { "name": "demo-0", "ownerReferences": [
+                { "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "demo", "uid": "w", "controller": true },
+            ] },
+            "status": { "initContainerStatuses": [{
+                "name": names::INIT_CONTAINER, "image": "", "imageID": "", "ready": false, "restartCount": 1,
+                "state": { "terminated": { "exitCode": 1, "message": "gave up" } },
+            }] },
+        }],
+    })
+}
+
+/// An object as the API server sends it.
+pub(crate) fn as_json(object: &impl Serialize) -> Value {
+    serde_json::to_value(object).expect("JSON")
 }
 
 /// The values of a complete user Secret.

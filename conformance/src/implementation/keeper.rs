@@ -59,7 +59,6 @@ pub(super) struct Keeper {
     back_off: BackOff,
     /// Between the operator and the API server while it is killed at its writes.
     relay: Option<Relay>,
-    killed_at_writes: u32,
 }
 
 impl Keeper {
@@ -74,7 +73,6 @@ impl Keeper {
             restart: None,
             back_off: BackOff::default(),
             relay: None,
-            killed_at_writes: 0,
         }
     }
 
@@ -83,7 +81,7 @@ impl Keeper {
     }
 
     /// Starts the process and waits until it is ready.
-    pub async fn launch(&self) -> anyhow::Result<Process> {
+    async fn launch(&self) -> anyhow::Result<Process> {
         let process = self.spawn().await?;
         let implementation = &self.prepared.implementation;
         let url = implementation.ready.render(&self.site.values);
@@ -119,9 +117,8 @@ impl Keeper {
         tail(&self.log, 15).is_ok_and(|lines| lines.to_lowercase().contains("address already in use"))
     }
 
-    /// Looks after `process` until nobody can give an order any more.
-    pub async fn keep(mut self, process: Process, mut orders: mpsc::Receiver<Order>, state: watch::Sender<State>) {
-        self.process = Some(process);
+    /// Looks after the process until nobody can give an order any more.
+    pub async fn keep(mut self, mut orders: mpsc::Receiver<Order>, state: watch::Sender<State>) {
         loop {
             tokio::select! {
                 order = orders.recv() => {
@@ -138,7 +135,6 @@ impl Keeper {
                 () = due(self.restart) => self.start_again().await,
                 () = stopped(self.relay.as_mut()) => {
                     self.kill().await;
-                    self.killed_at_writes += 1;
                     if let Some(relay) = &self.relay {
                         relay.go_on();
                     }
@@ -185,8 +181,8 @@ impl Keeper {
             }
             Order::LeaveAlone(done) => {
                 self.kill().await;
-                self.relay = None;
-                let _ = done.send(self.start().await.map(|()| self.killed_at_writes));
+                let times = self.relay.take().map_or(0, |relay| relay.times());
+                let _ = done.send(self.start().await.map(|()| times));
             }
         }
     }
@@ -194,12 +190,12 @@ impl Keeper {
     async fn begin_to_kill(&mut self, namespace: &str) -> anyhow::Result<()> {
         let relay = Relay::start(&self.options.access, namespace).await?;
         self.kill().await;
-        (self.relay, self.killed_at_writes) = (Some(relay), 0);
+        self.relay = Some(relay);
         self.start().await
     }
 
     /// Starts the process, and returns when it is ready.
-    async fn start(&mut self) -> anyhow::Result<()> {
+    pub async fn start(&mut self) -> anyhow::Result<()> {
         (self.restart, self.started) = (None, Instant::now());
         self.process = Some(self.launch().await?);
         Ok(())

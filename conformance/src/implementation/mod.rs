@@ -1,7 +1,7 @@
 //! The implementation under test: a file that says how to build, install and start somebody's operator, and the process
 //! that comes of it.
 //!
-//! Environments layer. Uses `controlplane` (access, CRDs), `process` and `pki`. Knows no operator by name: the bundled one
+//! Environments layer. Uses `controlplane` (access, CRDs), `process`, `pki` and `https`. Knows no operator by name: the bundled one
 //! is described by `implementations/bundled.yaml` like any other.
 
 mod file;

@@ -33,11 +33,11 @@ impl Operator {
         let log = options.directory.join("operator.log");
         let authority = Authority::create("dittofs-conformance webhook")?;
         let mut attempt = 1;
-        let (keeper, process) = loop {
+        let keeper = loop {
             let site = Site::choose(&prepared, &authority, &options.directory)?;
-            let keeper = Keeper::new(Arc::clone(&prepared), options.clone(), site, log.clone());
-            match keeper.launch().await {
-                Ok(process) => break (keeper, process),
+            let mut keeper = Keeper::new(Arc::clone(&prepared), options.clone(), site, log.clone());
+            match keeper.start().await {
+                Ok(()) => break keeper,
                 Err(_) if attempt < PORT_ATTEMPTS && keeper.port_was_taken() => {
                     std::fs::remove_file(&log)?;
                     attempt += 1;
@@ -52,7 +52,7 @@ impl Operator {
         }
         let (orders, queue) = mpsc::channel(1);
         let (tell, state) = watch::channel(State { running: true, ..State::default() });
-        tokio::spawn(keeper.keep(process, queue, tell));
+        tokio::spawn(keeper.keep(queue, tell));
         Ok(Self { orders, state, log })
     }
 

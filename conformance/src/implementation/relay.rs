@@ -33,6 +33,7 @@ pub(super) struct Relay {
     access: Access,
     door: Arc<Door>,
     stops: mpsc::UnboundedReceiver<()>,
+    times: u32,
     _accepting: AbortOnDropHandle<Infallible>,
 }
 
@@ -75,6 +76,7 @@ impl Relay {
             access: access.through(&format!("https://{address}"), authority.certificate()),
             door,
             stops,
+            times: 0,
             _accepting: AbortOnDropHandle::new(tokio::spawn(accepting)),
         })
     }
@@ -87,6 +89,12 @@ impl Relay {
     /// Waits until it has stopped at a write. Nothing is passed on from then on, until [`Self::go_on`].
     pub async fn stopped(&mut self) {
         self.stops.recv().await.expect("the door outlives the channel");
+        self.times += 1;
+    }
+
+    /// How often it has stopped.
+    pub fn times(&self) -> u32 {
+        self.times
     }
 
     /// Passes on what comes from now on; what came before is never answered.

@@ -1,6 +1,6 @@
 //! Object storage that speaks S3 over TLS: a server in this process, or MinIO as a child process, and the client.
 //!
-//! Parts layer; uses `pki`, `process`, `redact`. Nothing here knows Kubernetes or pgBackRest: a bucket belongs to whoever
+//! Parts layer; uses `https`, `pki`, `process`, `redact`. Nothing here knows Kubernetes or pgBackRest: a bucket belongs to whoever
 //! asked for it.
 
 mod backend;

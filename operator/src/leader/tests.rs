@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::*;
+use crate::testing::failure;
 
 fn lease(holder: Option<&str>) -> Lease {
     let spec = LeaseSpec {
@@ -215,8 +216,7 @@ impl Server {
 }
 
 fn status(code: StatusCode) -> Response {
-    let body = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code.as_u16() });
-    (code, Json(body)).into_response()
+    (code, Json(failure("", code.as_u16(), ""))).into_response()
 }
 
 fn held_by(holder: &str) -> Lease {

@@ -104,7 +104,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::testing::{ApiServer, BACKED_UP, CREDENTIALS, cluster, failure, secret, server};
+    use crate::testing::{self, ApiServer, BACKED_UP, CREDENTIALS, as_json, cluster, failure, secret, server};
 
     const CLUSTER: &str = "GET /apis/pgv2.percona.com/v2/namespaces/team-a/perconapgclusters/demo-postgres";
     const PODS: &str = "GET /api/v1/namespaces/team-a/pods";
@@ -115,7 +115,7 @@ mod tests {
     }
 
     fn found(state: &str) -> (&'static str, u16, Value) {
-        (CLUSTER, 200, serde_json::to_value(cluster(&format!("status: {{state: {state}}}"))).unwrap())
+        (CLUSTER, 200, as_json(&cluster(&format!("status: {{state: {state}}}"))))
     }
 
     #[rstest]
@@ -144,7 +144,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_read_is_told() {
-        let credentials = serde_json::to_value(secret(&CREDENTIALS)).unwrap();
+        let credentials = as_json(&secret(&CREDENTIALS));
         let secrets = "GET /api/v1/namespaces/team-a/secrets/demo-postgres-pguser-dittofs";
         let facts = read(PERCONA, &ApiServer::answering([found("ready"), (secrets, 200, credentials)])).await.unwrap();
         assert!(matches!(facts.cluster, Cluster::Ours(_)));
@@ -220,17 +220,8 @@ mod tests {
 
     /// A pod of the StatefulSet `w` that gave up, but for what `change` changes.
     fn pods(change: impl FnOnce(&mut Value)) -> ApiServer {
-        let mut pod = json!({
-            "metadata": { "name": "demo-0", "ownerReferences": [
-                { "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "demo", "uid": "w", "controller": true },
-            ] },
-            "status": { "initContainerStatuses": [{
-                "name": names::INIT_CONTAINER, "image": "", "imageID": "", "ready": false, "restartCount": 1,
-                "state": { "terminated": { "exitCode": 1, "message": "gave up" } },
-            }] },
-        });
-        change(&mut pod);
-        let list = json!({ "apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": [pod] });
+        let mut list = testing::gave_up();
+        change(&mut list["items"][0]);
         ApiServer::answering([(PODS, 200, list)])
     }
 

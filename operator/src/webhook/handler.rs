@@ -106,24 +106,19 @@ async fn surroundings(
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
-    use axum::http::{Request, Response};
+    use axum::http::Request;
     use rstest::rstest;
     use serde_json::{Value, json};
-    use tower::{ServiceExt as _, service_fn};
+    use tower::ServiceExt as _;
 
     use super::*;
-    use crate::testing::server;
+    use crate::testing::{ApiServer, server};
 
     /// A cluster in which Percona's CRD answers with `crd`, and nothing else exists.
     fn cluster(crd: Option<Value>) -> Client {
-        let found = move |request: Request<_>| {
-            let crd = crd.clone().filter(|_| request.uri().path().ends_with(names::PERCONA_CRD));
-            let missing =
-                json!({ "kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404, "message": "" });
-            let response = Response::builder().status(if crd.is_some() { 200 } else { 404 });
-            std::future::ready(response.body(Body::from(crd.unwrap_or(missing).to_string())))
-        };
-        Client::new(service_fn(found), "default")
+        let request = "GET /apis/apiextensions.k8s.io/v1/customresourcedefinitions/perconapgclusters.pgv2.percona.com";
+        let api = crd.map_or_else(ApiServer::default, |crd| ApiServer::answering([(request, 200, crd)]));
+        api.client()
     }
 
     async fn ask(client: Client, review: Value) -> Value {

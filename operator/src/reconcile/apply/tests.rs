@@ -3,13 +3,17 @@ use rstest::rstest;
 
 use super::*;
 use crate::reconcile::gate::{self, Facts};
-use crate::testing::{ApiServer, CREDENTIALS, cluster, failure, secret, server};
+use crate::testing::{ApiServer, CREDENTIALS, as_json, cluster, failure, secret, server};
 
 const CLUSTERS: &str = "POST /apis/pgv2.percona.com/v2/namespaces/team-a/perconapgclusters";
 const CLUSTER: &str = "GET /apis/pgv2.percona.com/v2/namespaces/team-a/perconapgclusters/demo-postgres";
 const HEADLESS: &str = "GET /api/v1/namespaces/team-a/services/demo-headless";
 const API: &str = "GET /api/v1/namespaces/team-a/services/demo-api";
 const WORKLOAD: &str = "PATCH /apis/apps/v1/namespaces/team-a/statefulsets/demo";
+const STATUS: &str = "PATCH /apis/dittofs.dittofs.com/v1alpha1/namespaces/team-a/dittoservers/demo/status";
+
+/// How a server-side apply is asked for.
+const APPLIED: &str = "?&force=true&fieldManager=dittofs-operator";
 
 #[rstest]
 #[case::added_by_the_api_server(json!({"a": 1, "uid": "u"}), json!({"a": 1}), true)]
@@ -40,10 +44,6 @@ fn what_was_applied_is_known_until_the_server_is_gone() {
     assert_eq!(applied.last(&server, "Service/demo"), None);
 }
 
-fn as_json(object: &impl Serialize) -> Value {
-    serde_json::to_value(object).unwrap()
-}
-
 async fn created(api: &ApiServer) -> kube::Result<Cluster> {
     let server = server("percona: {enabled: true}");
     let percona = server.spec.percona.clone().unwrap();
@@ -54,7 +54,7 @@ async fn created(api: &ApiServer) -> kube::Result<Cluster> {
 async fn a_cluster_is_created_under_the_operator_s_name() {
     let api = ApiServer::default();
     assert!(matches!(created(&api).await.unwrap(), Cluster::Ours(_)));
-    assert_eq!(api.asked(), ["POST /apis/pgv2.percona.com/v2/perconapgclusters?&fieldManager=dittofs-operator"]);
+    assert_eq!(api.asked(), [format!("{CLUSTERS}?&fieldManager=dittofs-operator")]);
 }
 
 #[rstest]
@@ -89,8 +89,7 @@ async fn a_kind_that_is_not_served_is_no_error(#[case] code: u16, #[case] reason
 async fn services_are_applied_once_and_again_when_they_are_not_as_they_should_be() {
     let (server, applied) = (server("replicas: 1"), Applied::default());
     let wanted = (services::headless(&server), services::api(&server));
-    let patches =
-        ["headless", "api"].map(|name| format!("PATCH /api/v1/services/demo-{name}?&fieldManager=dittofs-operator"));
+    let patches = [HEADLESS, API].map(|get| get.replace("GET", "PATCH") + APPLIED);
 
     let first = ApiServer::default();
     apply_services(&first.client(), &applied, &server).await.unwrap();
@@ -98,7 +97,7 @@ async fn services_are_applied_once_and_again_when_they_are_not_as_they_should_be
 
     let settled = ApiServer::answering([(HEADLESS, 200, as_json(&wanted.0)), (API, 200, as_json(&wanted.1))]);
     apply_services(&settled.client(), &applied, &server).await.unwrap();
-    assert_eq!(settled.asked(), ["GET /api/v1/services/demo-headless", "GET /api/v1/services/demo-api"]);
+    assert_eq!(settled.asked(), [HEADLESS, API]);
 
     let mut changed = as_json(&wanted.1);
     changed["spec"]["ports"][0]["port"] = 1.into();
@@ -129,14 +128,14 @@ async fn workload(
     (api.sent(), outcome)
 }
 
-async fn running(replicas: u8) -> StatefulSet {
-    workload(&ApiServer::default(), replicas, ("ready", &CREDENTIALS), None).await.1.unwrap().unwrap()
+async fn running() -> StatefulSet {
+    workload(&ApiServer::default(), 1, ("ready", &CREDENTIALS), None).await.1.unwrap().unwrap()
 }
 
 #[tokio::test]
 async fn a_workload_is_made_when_the_database_is_ready_and_not_before() {
     let (sent, made) = workload(&ApiServer::default(), 1, ("ready", &CREDENTIALS), None).await;
-    assert_eq!(sent[0].0, "PATCH /apis/apps/v1/statefulsets/demo?&fieldManager=dittofs-operator");
+    assert_eq!(sent[0].0, WORKLOAD.to_owned() + APPLIED);
     assert_eq!(made.unwrap().unwrap().name_any(), "demo");
     for state in [("initializing", &CREDENTIALS[..]), ("ready", &CREDENTIALS[..3])] {
         let (sent, made) = workload(&ApiServer::default(), 1, state, None).await;
@@ -146,7 +145,7 @@ async fn a_workload_is_made_when_the_database_is_ready_and_not_before() {
 
 #[tokio::test]
 async fn a_workload_keeps_its_credentials_while_the_database_is_not_ready() {
-    let existing = running(1).await;
+    let existing = running().await;
     let (sent, _) = workload(&ApiServer::default(), 2, ("initializing", &CREDENTIALS), Some(existing.clone())).await;
     assert_eq!(sent.len(), 1);
     assert_eq!(sent[0].1["spec"]["replicas"], 2);
@@ -155,12 +154,13 @@ async fn a_workload_keeps_its_credentials_while_the_database_is_not_ready() {
 
 #[tokio::test]
 async fn only_the_size_of_a_workload_changes_while_there_are_no_credentials() {
-    let existing = running(1).await;
+    let existing = running().await;
     let (sent, same) = workload(&ApiServer::default(), 1, ("ready", &CREDENTIALS[..3]), Some(existing.clone())).await;
     assert_eq!((sent.len(), same.unwrap().as_ref()), (0, Some(&existing)));
     let (sent, _) = workload(&ApiServer::default(), 0, ("ready", &CREDENTIALS[..3]), Some(existing)).await;
-    let path = "PATCH /apis/apps/v1/statefulsets/demo?&fieldManager=dittofs-operator";
-    assert_eq!(sent, [(path.to_owned(), json!({ "spec": { "replicas": 0 } }))]);
+    // A merge, which conflicts with nobody.
+    let path = format!("{WORKLOAD}?&fieldManager=dittofs-operator");
+    assert_eq!(sent, [(path, json!({ "spec": { "replicas": 0 } }))]);
 }
 
 #[rstest]
@@ -192,17 +192,10 @@ fn volumes_that_cannot_change_have_a_remedy() {
 
 #[tokio::test]
 async fn the_status_is_applied_as_a_whole() {
-    let api = ApiServer::answering([(
-        "PATCH /apis/dittofs.dittofs.com/v1alpha1/namespaces/team-a/dittoservers/demo/status",
-        200,
-        as_json(&server("replicas: 1")),
-    )]);
+    let api = ApiServer::answering([(STATUS, 200, as_json(&server("replicas: 1")))]);
     let status = DittoServerStatus { ready_replicas: 1, ..DittoServerStatus::default() };
     write_status(&api.client(), &server("replicas: 1"), &status).await.unwrap();
     let (path, sent) = api.sent().remove(0);
-    assert_eq!(
-        path,
-        "PATCH /apis/dittofs.dittofs.com/v1alpha1/dittoservers/demo/status?&fieldManager=dittofs-operator"
-    );
+    assert_eq!(path, STATUS.to_owned() + APPLIED);
     assert_eq!((&sent["kind"], &sent["status"]["readyReplicas"]), (&json!("DittoServer"), &json!(1)));
 }
