@@ -16,6 +16,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::backoff::WatchBackoff;
 use crate::fence::Fence;
 
 /// Name of the Lease.
@@ -67,7 +68,7 @@ impl Election {
 
     /// Waits until this candidate leads.
     pub async fn acquire(&self) -> Held<'_> {
-        let mut changes = pin!(watcher::watch_object(self.leases.clone(), LEASE).default_backoff());
+        let mut changes = pin!(watcher::watch_object(self.leases.clone(), LEASE).backoff(WatchBackoff::default()));
         let mut seen = loop {
             match changes.next().await {
                 Some(Ok(lease)) => break Seen::first(lease, Instant::now()),

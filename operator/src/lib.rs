@@ -3,6 +3,7 @@
 //! `api` knows no client; `reconcile` and `webhook` use it; `run` starts everything, called by `cli` alone.
 
 pub mod api;
+pub mod backoff;
 pub mod cli;
 pub mod fence;
 pub mod leader;

@@ -22,9 +22,7 @@ pub fn check(expression: &str) -> Result<(), String> {
     if let Some(other) = fields.iter().flat_map(|field| field.chars()).find(|c| "#+".contains(*c)) {
         return Err(format!("holds {other:?}, which Percona's operator does not know"));
     }
-    let extension = |field: &str| {
-        field.split([',', '-', '/']).any(|part| part.ends_with(['L', 'W']) && part.len() < 3 || part == "7")
-    };
+    let extension = |field: &str| field.split([',', '-', '/']).any(|part| part.ends_with(['L', 'W']) || part == "7");
     if extension(weekday) || fields[2].contains(['L', 'W']) {
         return Err("holds L, W, or 7 for Sunday, which Percona's operator does not know".to_owned());
     }

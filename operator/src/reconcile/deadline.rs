@@ -72,10 +72,10 @@ mod tests {
     fn waiting(status: &str, since: Option<u8>, now: u8) -> Option<Wait> {
         let mut server = server("percona: {enabled: true}");
         if let Some(since) = since {
-            server.status = serde_json::from_value(json!({ "conditions": [{
-                "type": "DatabaseReady", "status": "False", "reason": "X", "message": "", "lastTransitionTime": at(since),
-            }] }))
-            .unwrap();
+            let condition = |kind: &str, status: &str, since: u8| json!({ "type": kind, "status": status, "reason": "X", "message": "", "lastTransitionTime": at(since) });
+            let others = [condition("Ready", "False", 0), condition("BackupReady", "True", 0)];
+            let conditions = [&others[..], &[condition("DatabaseReady", "False", since)]].concat();
+            server.status = serde_json::from_value(json!({ "conditions": conditions })).unwrap();
         }
         let facts = Facts {
             cluster: Cluster::Ours(Box::new(cluster(status))),

@@ -5,7 +5,6 @@
 
 use std::fmt::Debug;
 use std::pin::pin;
-use std::time::Duration;
 
 use futures::channel::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use futures::stream::{BoxStream, SelectAll};
@@ -15,7 +14,6 @@ use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{PredicateConfig, WatchStreamExt, predicates};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -24,6 +22,7 @@ use serde::de::DeserializeOwned;
 use super::gate::Source;
 use super::pods;
 use crate::api::{DittoServer, PerconaPGCluster, names};
+use crate::backoff::WatchBackoff;
 
 /// A stream of what to reconcile. Watch errors are logged and retried inside; they never end it.
 pub type Queue = SelectAll<BoxStream<'static, ObjectRef<DittoServer>>>;
@@ -34,7 +33,7 @@ pub type Queue = SelectAll<BoxStream<'static, ObjectRef<DittoServer>>>;
 pub fn start(client: &Client, synced: impl Fn() + Send + 'static) -> (Store<DittoServer>, Queue) {
     let (store, writer) = reflector::store::<DittoServer>();
     let servers = watcher(Api::<DittoServer>::all(client.clone()), watcher::Config::default())
-        .default_backoff()
+        .backoff(WatchBackoff::default())
         .reflect(writer)
         .inspect(move |event| {
             if matches!(event, Ok(Event::InitDone)) {
@@ -51,7 +50,7 @@ pub fn start(client: &Client, synced: impl Fn() + Send + 'static) -> (Store<Ditt
             .flat_map(move |secret| futures::stream::iter(referring(&store, &secret)))
     };
     let gave_up = watcher(Api::<Pod>::all(client.clone()), managed.clone())
-        .default_backoff()
+        .backoff(WatchBackoff::default())
         .applied_objects()
         .filter_map(async |pod| server_of_pod(&logged(pod)?));
     let queue = futures::stream::select_all([
@@ -70,7 +69,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     watcher(Api::<PartialObjectMeta<K>>::all(client.clone()), config)
-        .default_backoff()
+        .backoff(WatchBackoff::default())
         .touched_objects()
         .filter_map(async |object| logged(object))
 }
@@ -130,8 +129,10 @@ async fn follow(client: Client, store: Store<DittoServer>, sender: UnboundedSend
         servers.for_each(|server| send(ObjectRef::from_obj(&*server)));
     };
     let only = watcher::Config::default().fields(&format!("metadata.name={}", names::PERCONA_CRD));
-    let mut crd =
-        pin!(watcher(Api::<PartialObjectMeta<CustomResourceDefinition>>::all(client.clone()), only).default_backoff());
+    let mut crd = pin!(
+        watcher(Api::<PartialObjectMeta<CustomResourceDefinition>>::all(client.clone()), only)
+            .backoff(WatchBackoff::default())
+    );
     let mut clusters: Option<BoxStream<'static, watcher::Result<Event<PartialObjectMeta<PerconaPGCluster>>>>> = None;
     let mut listed = false;
     loop {
@@ -154,7 +155,7 @@ async fn follow(client: Client, store: Store<DittoServer>, sender: UnboundedSend
                     tracing::info!(installed, crd = names::PERCONA_CRD, "percona");
                     clusters = installed.then(|| {
                         let all = Api::<PartialObjectMeta<PerconaPGCluster>>::all(client.clone());
-                        watcher(all, watcher::Config::default()).backoff(Quick::default()).boxed()
+                        watcher(all, watcher::Config::default()).backoff(WatchBackoff::default()).boxed()
                     });
                     send_all();
                 }
@@ -176,50 +177,5 @@ async fn follow(client: Client, store: Store<DittoServer>, sender: UnboundedSend
     }
 }
 
-/// Doubles from 50 ms to 5 s: a CRD is served a moment after it appears.
-#[derive(Default)]
-struct Quick {
-    retries: u32,
-}
-
-impl Iterator for Quick {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let delay = Duration::from_millis(50 << self.retries.min(7)).min(Duration::from_secs(5));
-        self.retries += 1;
-        Some(delay)
-    }
-}
-
-impl Backoff for Quick {
-    fn reset(&mut self) {
-        self.retries = 0;
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-    use crate::testing::{BACKED_UP, server};
-
-    #[rstest]
-    #[case::own("percona: {enabled: true}", "demo-postgres-pguser-dittofs", true)]
-    #[case::backup(BACKED_UP, "s3-keys", true)]
-    #[case::strange("percona: {enabled: true}", "other", false)]
-    #[case::other_user("percona: {enabled: true}", "demo-postgres-pguser-postgres", false)]
-    #[case::external("database: {postgresSecretRef: {name: db, key: url}}", "db", true)]
-    #[case::ignored("percona: {enabled: true}\ndatabase: {postgresSecretRef: {name: db, key: url}}", "db", false)]
-    #[case::sqlite("", "demo-postgres-pguser-dittofs", false)]
-    fn only_secrets_that_are_read_cause_something(#[case] spec: &str, #[case] secret: &str, #[case] expected: bool) {
-        assert_eq!(reads(&server(spec), secret), expected);
-    }
-
-    #[test]
-    fn retries_slow_down() {
-        let delays: Vec<_> = Quick::default().take(10).map(|delay| delay.as_millis()).collect();
-        assert_eq!(delays, [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000]);
-    }
-}
+mod tests;

@@ -70,10 +70,20 @@ mod tests {
     #[case::fine("", &[])]
     #[case::cron("fullSchedule: 61 * * * *", &["spec.percona.backup.fullSchedule"])]
     #[case::both("fullSchedule: daily\n    incrSchedule: '@every 1h'", &["spec.percona.backup.fullSchedule", "spec.percona.backup.incrSchedule"])]
+    #[case::ca("caSecretRef: {name: a, key: b}", &[])]
+    #[case::unverified("verifyTLS: false", &[])]
     #[case::ca_without_use("verifyTLS: false\n    caSecretRef: {name: a, key: b}", &["spec.percona.backup.caSecretRef"])]
     fn names_the_field(#[case] more: &str, #[case] paths: &[&str]) {
         let errors = validate(&server(&format!("{BACKED_UP}\n    {more}")).spec);
         assert_eq!(errors.iter().map(|error| error.path).collect::<Vec<_>>(), paths, "{errors:?}");
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_place() {
+        let errors =
+            validate(&server(&format!("{BACKED_UP}\n    verifyTLS: false\n    caSecretRef: {{name: a, key: b}}")).spec);
+        let told = "spec.percona.backup.caSecretRef: has no use while verifyTLS is false";
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [told]);
     }
 
     #[rstest]

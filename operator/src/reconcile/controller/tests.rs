@@ -1,3 +1,5 @@
+use kube::runtime::reflector;
+use kube::runtime::watcher::Event;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -156,6 +158,34 @@ async fn what_failed_is_counted_until_it_works_or_is_gone() {
     assert_eq!(context.failures(key(), true), 1);
     context.forget(&key().erase());
     assert_eq!(context.failures(key(), true), 1);
+}
+
+#[tokio::test]
+async fn what_is_queued_is_reconciled_or_forgotten() {
+    let (api, server) = (ApiServer::default(), server("replicas: 1"));
+    let context = Arc::new(context(&api));
+    let gone: ObjectRef<DittoServer> = ObjectRef::new("gone").within("team-a");
+    context.failures(gone.clone(), true);
+    let (store, mut writer) = reflector::store();
+    for event in [Event::Init, Event::InitApply(server.clone()), Event::InitDone] {
+        writer.apply_watcher_event(&event);
+    }
+    let mut queue = Queue::new();
+    let queued = futures::stream::iter([ObjectRef::from_obj(&server), gone.clone()]);
+    queue.push(queued.chain(futures::stream::pending()).boxed());
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(run(Arc::clone(&context), store, queue, shutdown.clone()));
+    let mut asked = Vec::new();
+    let done = async {
+        while asked.is_empty() || context.failures.lock().unwrap().contains_key(&gone) {
+            asked.extend(api.asked());
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), done).await.expect("both are done");
+    assert_eq!(asked, [SERVER]);
+    shutdown.cancel();
+    running.await.unwrap();
 }
 
 #[tokio::test]
