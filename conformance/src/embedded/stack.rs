@@ -139,6 +139,7 @@ impl Stack {
             Fault::StopOperator {} => self.operator.stop().await.map_err(broken),
             Fault::KillOperator {} => self.operator.kill().await.map_err(broken),
             Fault::KillOperatorAtWrites {} => self.operator.kill_at_writes(namespace).await.map_err(broken),
+            Fault::FailOperatorRequests { how, .. } => self.operator.fail_requests(*how).await.map_err(broken),
             Fault::PerconaAbsent {} => self.remove_percona().await.map_err(broken),
             Fault::S3Outage { bucket } => {
                 self.shared.s3.begin_outage(bucket);
@@ -168,6 +169,7 @@ impl Stack {
         match fault {
             Fault::StopOperator {} => self.operator.resume().await.map_err(broken),
             Fault::KillOperatorAtWrites {} => self.leave_operator_alone(namespace).await,
+            Fault::FailOperatorRequests { at_most, .. } => self.let_requests_pass(*at_most).await,
             Fault::PerconaAbsent {} => self.shared.percona.install(&self.client).await.map_err(broken),
             Fault::S3Outage { bucket } => {
                 self.shared.s3.end_outage(bucket);
@@ -192,6 +194,21 @@ impl Stack {
             ))),
             times => {
                 tracing::info!(times, "the operator was killed at its writes");
+                Ok(())
+            }
+        }
+    }
+
+    async fn let_requests_pass(&self, at_most: u32) -> Result<(), EnvironmentError> {
+        match self.operator.let_requests_pass().await.map_err(broken)? {
+            0 => Err(EnvironmentError::Broken(
+                "the operator asked nothing while its requests would have failed".to_owned(),
+            )),
+            asked if asked > at_most => Err(EnvironmentError::Violated(format!(
+                "the operator asked {asked} times while every request failed, at most {at_most} expected"
+            ))),
+            asked => {
+                tracing::info!(asked, "the requests of the operator failed");
                 Ok(())
             }
         }

@@ -99,6 +99,7 @@ impl From<EnvironmentError> for Trouble {
         match error {
             EnvironmentError::Unsupported(reason) => Self::Unsupported(reason),
             EnvironmentError::Broken(reason) => Self::Broken(redact::redact(&reason)),
+            EnvironmentError::Violated(reason) => Self::Failed(Failure::new(reason)),
         }
     }
 }

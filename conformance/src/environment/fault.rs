@@ -31,6 +31,15 @@ pub enum Fault {
     /// namespace, before it hears of that, and started again; three times at most for each path and method, so that
     /// one that begins with the same write each time gets on, too. `Event`s do not count. Cleared: it runs undisturbed.
     KillOperatorAtWrites {},
+    /// Every request of the operator under test fails on its way to the API server, and what watches are under way end. Cleared:
+    /// requests pass again, those of the same process if it still runs; clearing fails when there were more than
+    /// `atMost`, or none. It may end meanwhile, as one does that has lost its lease, and is started again as a kubelet would.
+    FailOperatorRequests {
+        /// How they fail.
+        how: RequestFailure,
+        /// How many there may be until it is cleared.
+        at_most: u32,
+    },
     /// Percona's operator is stopped; cleared: it is started again.
     StopPercona {},
     /// The PostgreSQL server of a cluster is killed (SIGKILL); it comes back by itself.
@@ -48,6 +57,16 @@ pub enum Fault {
     },
 }
 
+/// How a request fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RequestFailure {
+    /// Its connection is closed without an answer.
+    Disconnected,
+    /// The answer is status 401, as with a token that is not valid any more.
+    Unauthorized,
+}
+
 impl Fault {
     /// Whether it is over by itself, and needs no release.
     pub fn is_momentary(&self) -> bool {
@@ -57,7 +76,7 @@ impl Fault {
     /// The least isolation under which nobody else notices the fault.
     pub fn isolation(&self) -> Isolation {
         match self {
-            Self::PerconaAbsent {} => Isolation::Cluster,
+            Self::PerconaAbsent {} | Self::FailOperatorRequests { .. } => Isolation::Cluster,
             Self::StopOperator {} | Self::KillOperator {} | Self::KillOperatorAtWrites {} | Self::StopPercona {} => {
                 Isolation::Operator
             }

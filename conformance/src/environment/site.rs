@@ -197,4 +197,7 @@ pub enum EnvironmentError {
     /// Something of the environment itself is broken.
     #[error("{0}")]
     Broken(String),
+    /// The environment saw the operator under test do what it must not: the scenario fails.
+    #[error("{0}")]
+    Violated(String),
 }

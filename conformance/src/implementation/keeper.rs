@@ -16,6 +16,7 @@ use super::http;
 use super::relay::Relay;
 use super::setup::{Options, Prepared, Site, launch, write_kubeconfig};
 use crate::controlplane::{ready, tail};
+use crate::environment::RequestFailure;
 use crate::process::Process;
 
 /// How long the operator may take until it is ready.
@@ -44,6 +45,8 @@ pub(super) enum Order {
     Kill(oneshot::Sender<anyhow::Result<()>>),
     KillAtWrites(String, oneshot::Sender<anyhow::Result<()>>),
     LeaveAlone(oneshot::Sender<anyhow::Result<u32>>),
+    FailRequests(RequestFailure, oneshot::Sender<anyhow::Result<()>>),
+    LetRequestsPass(oneshot::Sender<anyhow::Result<u32>>),
 }
 
 /// Owns the process.
@@ -57,8 +60,10 @@ pub(super) struct Keeper {
     /// When it is started again by itself.
     restart: Option<Instant>,
     back_off: BackOff,
-    /// Between the operator and the API server while it is killed at its writes.
+    /// Between the operator and the API server, from the first fault that needs it.
     relay: Option<Relay>,
+    /// When its requests began to fail the last time.
+    failing_since: Instant,
 }
 
 impl Keeper {
@@ -73,6 +78,7 @@ impl Keeper {
             restart: None,
             back_off: BackOff::default(),
             relay: None,
+            failing_since: Instant::now(),
         }
     }
 
@@ -129,7 +135,9 @@ impl Keeper {
                     self.process = None;
                     let wait = self.back_off.after(self.started.elapsed());
                     self.restart = Some(Instant::now() + wait);
-                    state.send_modify(|state| state.unexpected_exits += 1);
+                    // Without its API server, many an operator loses its lease and ends.
+                    let expected = self.relay.as_ref().is_some_and(Relay::is_failing);
+                    state.send_modify(|state| state.unexpected_exits += u32::from(!expected));
                     tracing::warn!(%status, ?wait, "the operator under test has ended by itself, it is restarted");
                 }
                 () = due(self.restart) => self.start_again().await,
@@ -184,11 +192,41 @@ impl Keeper {
                 let times = self.relay.take().map_or(0, |relay| relay.times());
                 let _ = done.send(self.start().await.map(|()| times));
             }
+            Order::FailRequests(how, done) => {
+                let _ = done.send(self.fail_requests(how).await);
+            }
+            Order::LetRequestsPass(done) => {
+                let outcome = self.let_requests_pass().await;
+                self.tell(state);
+                let _ = done.send(outcome);
+            }
         }
     }
 
     async fn begin_to_kill(&mut self, namespace: &str) -> anyhow::Result<()> {
-        let relay = Relay::start(&self.options.access, namespace).await?;
+        self.lead_through(Relay::start(&self.options.access, Some(namespace)).await?).await
+    }
+
+    async fn fail_requests(&mut self, how: RequestFailure) -> anyhow::Result<()> {
+        if self.relay.is_none() {
+            self.lead_through(Relay::start(&self.options.access, None).await?).await?;
+        }
+        self.failing_since = Instant::now();
+        self.relay.as_ref().expect("there is one now").fail(how);
+        Ok(())
+    }
+
+    async fn let_requests_pass(&mut self) -> anyhow::Result<u32> {
+        let failed = self.relay.as_ref().map_or(0, Relay::go_on);
+        // One that has been started again meanwhile has seen failures only, and may end of the last one yet.
+        if self.process.is_none() || self.started > self.failing_since {
+            self.kill().await;
+            self.start().await?;
+        }
+        Ok(failed)
+    }
+
+    async fn lead_through(&mut self, relay: Relay) -> anyhow::Result<()> {
         self.kill().await;
         self.relay = Some(relay);
         self.start().await

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::keeper::{Keeper, Order, State};
 use super::setup::{Options, Prepared, Site};
 use super::unusable::Unusable;
-use crate::environment::OperatorState;
+use crate::environment::{OperatorState, RequestFailure};
 use crate::pki::Authority;
 
 /// How often other ports are tried when somebody takes those that were free a moment ago.
@@ -82,6 +82,18 @@ impl Operator {
     /// Ends [`Operator::kill_at_writes`] with a last kill. Returns how often it was killed at a write, when it is ready.
     pub async fn leave_alone(&self) -> anyhow::Result<u32> {
         self.order(Order::LeaveAlone).await?
+    }
+
+    /// From now on every request fails, and watches end; the process is started anew once, to lead it here. Returns when that is
+    /// ready and the first request would fail.
+    pub async fn fail_requests(&self, how: RequestFailure) -> anyhow::Result<()> {
+        self.order(|done| Order::FailRequests(how, done)).await?
+    }
+
+    /// Ends [`Operator::fail_requests`]. Returns how many requests failed; when the process had ended, as soon as the next
+    /// one is ready.
+    pub async fn let_requests_pass(&self) -> anyhow::Result<u32> {
+        self.order(Order::LetRequestsPass).await?
     }
 
     async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> anyhow::Result<T> {

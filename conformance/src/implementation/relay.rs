@@ -1,55 +1,72 @@
-//! A relay between the operator under test and its API server, which stops at each write of the operator.
+//! A relay between the operator under test and its API server, which stops at each write of the operator, or fails all of
+//! its requests.
 //!
-//! The API server carries the write out; its answer is held back, and nothing more is passed on until the operator has been
-//! killed: it dies knowing nothing of what it has done, as exactly as any process can. The relay counts at the API
+//! At a write, the API server carries it out; its answer is held back, and nothing more is passed on until the operator has
+//! been killed: it dies knowing nothing of what it has done, as exactly as any process can. The relay counts at the API
 //! server's door, so that it needs to know nothing of the operator.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Context as _;
-use http::header::{CONNECTION, HOST};
-use http::{Method, Request, Response};
-use http_body_util::BodyExt as _;
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::header::{CONNECTION, CONTENT_TYPE, HOST};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, BodyStream, StreamBody};
 use hyper::body::Incoming;
 use kube::Client;
 use kube::client::Body;
 use kube::config::AuthInfo;
+use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::controlplane::Access;
+use crate::environment::RequestFailure;
 use crate::https;
 use crate::pki::Authority;
 
 /// So often it stops at one kind of write: an operator that begins with the same write each time gets on all the same.
 const TIMES: u32 = 3;
 
+type Answer = UnsyncBoxBody<Bytes, <Body as hyper::body::Body>::Error>;
+
 /// A relay that listens on loopback. Its connections end when it is dropped.
 pub(super) struct Relay {
     access: Access,
-    door: Arc<Door>,
+    way: Arc<Way>,
     stops: mpsc::UnboundedReceiver<()>,
     times: u32,
     _accepting: AbortOnDropHandle<Infallible>,
 }
 
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    Open,
+    Shut,
+    Failing(RequestFailure),
+}
+
 /// What all connections share.
-struct Door {
+struct Way {
     server: Client,
-    /// `/namespaces/<name>/`, as it stands in the paths that are meant.
-    namespace: String,
-    shut: AtomicBool,
+    door: watch::Sender<Door>,
+    /// `/namespaces/<name>/`, as it stands in the paths of the writes at which it stops; none when it stops at none.
+    namespace: Option<String>,
     passed: Mutex<BTreeMap<(Method, String), u32>>,
     stops: mpsc::UnboundedSender<()>,
+    failed: AtomicU32,
 }
 
 impl Relay {
-    /// Starts a relay to the server of `access` that stops at writes in `namespace`.
-    pub async fn start(access: &Access, namespace: &str) -> anyhow::Result<Self> {
+    /// Starts a relay to the server of `access` that passes everything on, and stops at writes in `namespace`.
+    pub async fn start(access: &Access, namespace: Option<&str>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("a relay to the API server cannot listen")?;
         let address = listener.local_addr()?;
         let authority = Authority::create("relay to the API server")?;
@@ -60,21 +77,22 @@ impl Relay {
         config.auth_info = AuthInfo::default();
         config.default_retry = false;
         let (stop, stops) = mpsc::unbounded_channel();
-        let door = Arc::new(Door {
+        let way = Arc::new(Way {
             server: Client::try_from(config)?,
-            namespace: format!("/namespaces/{namespace}/"),
-            shut: AtomicBool::new(false),
+            door: watch::Sender::new(Door::Open),
+            namespace: namespace.map(|namespace| format!("/namespaces/{namespace}/")),
             passed: Mutex::default(),
             stops: stop,
+            failed: AtomicU32::new(0),
         });
         let handler = {
-            let door = Arc::clone(&door);
-            move |request| Arc::clone(&door).answer(request)
+            let way = Arc::clone(&way);
+            move |request| Arc::clone(&way).answer(request)
         };
         let accepting = https::serve(listener, acceptor, "the relay to the API server", handler);
         Ok(Self {
             access: access.through(&format!("https://{address}"), authority.certificate()),
-            door,
+            way,
             stops,
             times: 0,
             _accepting: AbortOnDropHandle::new(tokio::spawn(accepting)),
@@ -88,7 +106,7 @@ impl Relay {
 
     /// Waits until it has stopped at a write. Nothing is passed on from then on, until [`Self::go_on`].
     pub async fn stopped(&mut self) {
-        self.stops.recv().await.expect("the door outlives the channel");
+        self.stops.recv().await.expect("the way outlives the channel");
         self.times += 1;
     }
 
@@ -97,16 +115,30 @@ impl Relay {
         self.times
     }
 
-    /// Passes on what comes from now on; what came before is never answered.
-    pub fn go_on(&self) {
-        self.door.shut.store(false, Ordering::SeqCst);
+    /// From now on fails what comes, and ends the answers that are under way.
+    pub fn fail(&self, how: RequestFailure) {
+        self.way.failed.store(0, Ordering::SeqCst);
+        self.way.door.send_replace(Door::Failing(how));
+    }
+
+    /// Whether it fails what comes.
+    pub fn is_failing(&self) -> bool {
+        matches!(*self.way.door.borrow(), Door::Failing(_))
+    }
+
+    /// Passes on what comes from now on; what it stopped is never answered. Returns how many requests have failed.
+    pub fn go_on(&self) -> u32 {
+        self.way.door.send_replace(Door::Open);
+        self.way.failed.load(Ordering::SeqCst)
     }
 }
 
-impl Door {
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> anyhow::Result<Response<Body>> {
-        if self.shut.load(Ordering::SeqCst) {
-            std::future::pending::<()>().await;
+impl Way {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> anyhow::Result<Response<Answer>> {
+        match self.door() {
+            Door::Open => {}
+            Door::Shut => std::future::pending().await,
+            Door::Failing(how) => return self.fail(how),
         }
         let (mut head, body) = request.into_parts();
         for of_this_connection in [HOST, CONNECTION] {
@@ -116,19 +148,52 @@ impl Door {
         let body = Body::from(body.collect().await?.to_bytes());
         let response = self.server.send(Request::from_parts(head, body)).await?;
         let stop = write.is_some_and(|write| response.status().is_success() && self.is_due(write));
-        if stop && !self.shut.swap(true, Ordering::SeqCst) {
+        if stop && self.door.send_replace(Door::Shut) != Door::Shut {
             let _ = self.stops.send(());
         }
-        if self.shut.load(Ordering::SeqCst) {
+        if self.door() == Door::Shut {
             std::future::pending::<()>().await;
         }
-        Ok(response)
+        Ok(response.map(|body| self.until_it_fails(body)))
+    }
+
+    fn door(&self) -> Door {
+        *self.door.borrow()
+    }
+
+    fn fail(&self, how: RequestFailure) -> anyhow::Result<Response<Answer>> {
+        self.failed.fetch_add(1, Ordering::SeqCst);
+        match how {
+            // Which closes the connection.
+            RequestFailure::Disconnected => bail!("a fault is in force"),
+            RequestFailure::Unauthorized => {
+                let status = json!({
+                    "kind": "Status",
+                    "apiVersion": "v1",
+                    "metadata": {},
+                    "status": "Failure",
+                    "message": "Unauthorized",
+                    "reason": "Unauthorized",
+                    "code": 401,
+                });
+                let answer = Response::builder().status(StatusCode::UNAUTHORIZED);
+                let answer = answer.header(CONTENT_TYPE, "application/json");
+                Ok(answer.body(Body::from(status.to_string().into_bytes()).boxed_unsync())?)
+            }
+        }
+    }
+
+    /// An answer that ends when requests begin to fail: that of a watch would go on for minutes.
+    fn until_it_fails(&self, body: Body) -> Answer {
+        let mut door = self.door.subscribe();
+        let failing = async move { door.wait_for(|door| matches!(door, Door::Failing(_))).await.is_ok() };
+        StreamBody::new(BodyStream::new(body).take_until(Box::pin(failing))).boxed_unsync()
     }
 
     /// What kind of write a request is; none when it is no write in the namespace, or one of an `Event`, which tells of a
     /// state and is none.
     fn counted(&self, method: &Method, path: &str) -> Option<(Method, String)> {
-        let (_, within) = path.split_once(&self.namespace)?;
+        let (_, within) = path.split_once(self.namespace.as_ref()?)?;
         let resource = within.split('/').next();
         let write = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(method);
         (write && resource != Some("events")).then(|| (method.clone(), path.to_owned()))
@@ -144,9 +209,12 @@ impl Door {
 
 #[cfg(test)]
 mod tests {
+    use std::future::{pending, ready};
     use std::net::SocketAddr;
     use std::time::Duration;
 
+    use futures::stream;
+    use hyper::body::Frame;
     use hyper::server::conn::http1;
     use hyper::service::service_fn;
     use hyper_util::rt::TokioIo;
@@ -156,7 +224,8 @@ mod tests {
     use super::*;
     use crate::pki::Identity;
 
-    /// An API server that refuses what is called `refused`, and answers everything else with the path and who asks.
+    /// An API server that refuses what is called `refused`, never ends the answer to `watch`, and answers everything else
+    /// with the path and who asks.
     async fn server() -> SocketAddr {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -164,7 +233,12 @@ mod tests {
             let refused = request.uri().path().ends_with("/refused");
             let asks = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
             let text = format!("{} {} as {asks:?}", request.method(), request.uri());
-            Ok::<_, Infallible>(Response::builder().status(if refused { 409 } else { 200 }).body(text).unwrap())
+            let endless = request.uri().path() == "/watch";
+            let text = if endless { "begins".to_owned() } else { text };
+            let rest = stream::once(pending()).take(usize::from(endless));
+            let body = stream::once(ready(text.into())).chain(rest);
+            let body = StreamBody::new(body.map(|bytes: Bytes| Ok::<_, Infallible>(Frame::data(bytes))));
+            Ok::<_, Infallible>(Response::builder().status(if refused { 409 } else { 200 }).body(body).unwrap())
         };
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -180,7 +254,7 @@ mod tests {
         let server = format!("http://{}", server().await);
         let identity = Identity { certificate: String::new(), key: String::new() };
         let access = Access::by_certificate(&server, "", &identity).with_token("default", "a-token");
-        let relay = Relay::start(&access, "a").await.unwrap();
+        let relay = Relay::start(&access, Some("a")).await.unwrap();
         let mut config = relay.access().config().await.unwrap();
         config.default_retry = false;
         (relay, Client::try_from(config).unwrap())
@@ -223,6 +297,38 @@ mod tests {
         relay.go_on();
         assert!(ask(&client, Method::GET, SERVICES).await.is_ok());
         assert!(!write.is_finished());
+    }
+
+    async fn status(client: &Client) -> Option<u16> {
+        let request = Request::builder().uri(SERVICES).body(Body::empty()).unwrap();
+        client.send(request).await.ok().map(|response| response.status().as_u16())
+    }
+
+    #[tokio::test]
+    async fn requests_fail_in_the_way_that_was_asked_for_and_are_counted() {
+        let (relay, client) = relay().await;
+        relay.fail(RequestFailure::Unauthorized);
+        assert_eq!((status(&client).await, status(&client).await), (Some(401), Some(401)));
+        assert_eq!(relay.go_on(), 2);
+        assert_eq!(status(&client).await, Some(200));
+        relay.fail(RequestFailure::Disconnected);
+        assert!(relay.is_failing());
+        assert_eq!(status(&client).await, None);
+        assert_eq!(relay.go_on(), 1);
+        assert_eq!(status(&client).await, Some(200));
+        assert!(!relay.is_failing());
+    }
+
+    #[tokio::test]
+    async fn a_watch_ends_when_requests_begin_to_fail() {
+        let (relay, client) = relay().await;
+        let request = Request::builder().uri("/watch").body(Body::empty()).unwrap();
+        let mut watch = client.send(request).await.unwrap().into_body().into_data_stream();
+        assert_eq!(watch.next().await.unwrap().unwrap(), "begins");
+        assert!(timeout(Duration::from_millis(50), watch.next()).await.is_err());
+        relay.fail(RequestFailure::Unauthorized);
+        assert!(watch.next().await.is_none());
+        assert_eq!(relay.go_on(), 0);
     }
 
     #[tokio::test]

@@ -11,7 +11,9 @@ impl Shared {
         match fault {
             Fault::StopOperator {} => self.operator.stop().await.map_err(broken),
             Fault::KillOperator {} => self.kill_operator().await.map_err(broken),
-            Fault::KillOperatorAtWrites {} => Err(EnvironmentError::Unsupported(NO_RELAY.to_owned())),
+            Fault::KillOperatorAtWrites {} | Fault::FailOperatorRequests { .. } => {
+                Err(EnvironmentError::Unsupported(NO_RELAY.to_owned()))
+            }
             Fault::StopPercona {} => self.percona.stop().await.map_err(broken),
             Fault::S3Outage { .. } => self.minio.begin_outage().await.map_err(broken),
             Fault::PerconaAbsent {} => self.remove_percona().await.map_err(broken),
@@ -60,8 +62,11 @@ impl Shared {
                 }
                 None => self.real_faults.release_ready(namespace, cluster).await.map_err(broken),
             },
-            // It has come back by itself.
-            Fault::KillPostgres { .. } | Fault::KillOperator {} | Fault::KillOperatorAtWrites {} => Ok(()),
+            // It has come back by itself, or was never in force.
+            Fault::KillPostgres { .. }
+            | Fault::KillOperator {}
+            | Fault::KillOperatorAtWrites {}
+            | Fault::FailOperatorRequests { .. } => Ok(()),
         }
     }
 

@@ -81,7 +81,9 @@ fn capabilities(action: &Action) -> Vec<Capability> {
         Action::Permissions(_) => vec![Capability::AuditLog],
         Action::Fault(fault) => match &fault.inject {
             Fault::StopOperator {} | Fault::KillOperator {} => vec![Capability::OperatorControl],
-            Fault::KillOperatorAtWrites {} => vec![Capability::OperatorControl, Capability::OperatorRequests],
+            Fault::KillOperatorAtWrites {} | Fault::FailOperatorRequests { .. } => {
+                vec![Capability::OperatorControl, Capability::OperatorRequests]
+            }
             Fault::S3Outage { .. } => vec![Capability::S3, Capability::S3Control],
             _ => vec![Capability::PerconaControl],
         },
