@@ -157,6 +157,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_invalid_field_is_told_as_the_api_server_would() {
+        let spec = "percona: {enabled: true, backup: {enabled: true, bucket: b, endpoint: 's3:0', \
+                    credentialsSecretRef: {name: k}, fullSchedule: daily}}";
+        let answer = ask(cluster(Some(crd(&json!({ "name": names::PERCONA_CRD })))), create(spec)).await;
+        insta::assert_yaml_snapshot!(answer["response"]["status"]);
+    }
+
+    #[tokio::test]
     async fn warnings_come_with_what_is_allowed() {
         let spec = "percona: {enabled: true}\ndatabase: {postgresSecretRef: {name: db, key: url}}";
         let answer = ask(cluster(Some(crd(&json!({ "name": names::PERCONA_CRD })))), create(spec)).await;

@@ -169,6 +169,14 @@ mod tests {
         );
     }
 
+    #[rstest]
+    #[case::both("percona: {enabled: true}\ndatabase: {postgresSecretRef: {name: db, key: url}}", 1)]
+    #[case::percona(PERCONA, 0)]
+    #[case::external("database: {postgresSecretRef: {name: db, key: url}}", 0)]
+    fn only_a_source_that_is_ignored_is_warned_of(#[case] spec: &str, #[case] warnings: usize) {
+        assert_eq!(answer(&server(spec), None, &around(true)).warnings.len(), warnings);
+    }
+
     #[test]
     fn everything_that_can_be_said() {
         let new = format!(

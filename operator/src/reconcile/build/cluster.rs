@@ -122,6 +122,7 @@ fn postgres_image(version: i32) -> String {
 mod tests {
     use std::path::Path;
 
+    use rstest::rstest;
     use serde_json::Value;
 
     use super::*;
@@ -144,6 +145,18 @@ mod tests {
              replicas: 3\n  storageClassName: fast\n  postgresVersion: 17\n  databaseName: my_db"
         );
         insta::assert_yaml_snapshot!(built(&spec));
+    }
+
+    #[rstest]
+    #[case(13, "13.23-2")]
+    #[case(14, "14.20-2")]
+    #[case(15, "15.15-2")]
+    #[case(16, "16.11-2")]
+    #[case(17, "17.7-2")]
+    #[case(18, "18.1-3")]
+    fn the_image_fits_the_version(#[case] version: i32, #[case] tag: &str) {
+        let image = built(&format!("percona: {{enabled: true, postgresVersion: {version}}}")).spec.image;
+        assert_eq!(image.as_deref(), Some(&*format!("docker.io/percona/percona-distribution-postgresql:{tag}")));
     }
 
     #[test]

@@ -214,5 +214,18 @@ fn a_halted_server_keeps_what_is_known() {
         "Deleting: Ready=False/Deleting Progressing=False/Deleting DatabaseReady=True/PostgreSQLReady"
     );
     assert_eq!((status.ready_replicas, status.percona_cluster_name.as_deref()), (1, Some("demo-postgres")));
+    assert_eq!(status.observed_generation, Some(4));
     assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(4)));
+}
+
+#[rstest]
+#[case::percona("percona: {enabled: true}", true, Some("demo-postgres"))]
+#[case::not_made_yet("percona: {enabled: true}", false, None)]
+#[case::left_behind("database: {postgresSecretRef: {name: db, key: url}}", true, None)]
+fn only_a_cluster_that_is_used_is_named(#[case] spec: &str, #[case] exists: bool, #[case] name: Option<&str>) {
+    let mut facts = facts(READY, true);
+    if !exists {
+        facts.cluster = Cluster::NotFound;
+    }
+    assert_eq!(step(&server(spec), &facts, None, None, 1).percona_cluster_name.as_deref(), name);
 }
