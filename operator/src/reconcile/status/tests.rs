@@ -170,6 +170,29 @@ fn each_transition_is_one_event() {
     insta::assert_snapshot!(log);
 }
 
+#[rstest]
+#[case::pods_gave_up("Ready", "False", "PostgreSQLFailed", Some((true, "PostgreSQLFailed")))]
+#[case::refused("Ready", "False", "StatefulSetRejected", Some((true, "StatefulSetRejected")))]
+#[case::invalid("Ready", "False", "InvalidSpec", Some((true, "InvalidSpec")))]
+#[case::no_pods_yet("Ready", "False", "PodsNotReady", None)]
+#[case::too_long("Progressing", "False", "ProgressDeadlineExceeded", Some((true, "ProgressDeadlineExceeded")))]
+#[case::rolls_out("Progressing", "True", "RollingOut", None)]
+#[case::foreign("DatabaseReady", "False", "ClusterNotOurs", Some((true, "ClusterNotOurs")))]
+#[case::database("DatabaseReady", "True", "PostgreSQLReady", Some((false, "PostgreSQLReady")))]
+#[case::waits("DatabaseReady", "False", "WaitingForPostgreSQL", Some((false, "WaitingForDatabase")))]
+#[case::sqlite("DatabaseReady", "True", "SQLite", None)]
+fn a_condition_is_told_by_its_event(
+    #[case] kind: &str,
+    #[case] status: &str,
+    #[case] reason: &str,
+    #[case] expected: Option<(bool, &str)>,
+) {
+    let condition = json!({
+        "type": kind, "status": status, "reason": reason, "message": "", "lastTransitionTime": at(0),
+    });
+    assert_eq!(event(&serde_json::from_value(condition).unwrap()), expected);
+}
+
 const STANZA: &str = "pgbackrest: {repos: [{name: repo1, stanzaCreated: true}]}";
 
 fn overall(status: &str, reason: &str) -> String {
