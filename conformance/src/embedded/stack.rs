@@ -139,7 +139,7 @@ impl Stack {
             Fault::StopOperator {} => self.operator.stop().await.map_err(broken),
             Fault::KillOperator {} => self.operator.kill().await.map_err(broken),
             Fault::KillOperatorAtWrites {} => self.operator.kill_at_writes(namespace).await.map_err(broken),
-            Fault::FailOperatorRequests { how, .. } => self.operator.fail_requests(*how).await.map_err(broken),
+            Fault::FailOperatorRequests { how } => self.operator.fail_requests(*how).await.map_err(broken),
             Fault::PerconaAbsent {} => self.remove_percona().await.map_err(broken),
             Fault::S3Outage { bucket } => {
                 self.shared.s3.begin_outage(bucket);
@@ -169,7 +169,7 @@ impl Stack {
         match fault {
             Fault::StopOperator {} => self.operator.resume().await.map_err(broken),
             Fault::KillOperatorAtWrites {} => self.leave_operator_alone(namespace).await,
-            Fault::FailOperatorRequests { at_most, .. } => self.let_requests_pass(*at_most).await,
+            Fault::FailOperatorRequests { .. } => self.let_requests_pass().await,
             Fault::PerconaAbsent {} => self.shared.percona.install(&self.client).await.map_err(broken),
             Fault::S3Outage { bucket } => {
                 self.shared.s3.end_outage(bucket);
@@ -199,18 +199,17 @@ impl Stack {
         }
     }
 
-    async fn let_requests_pass(&self, at_most: u32) -> Result<(), EnvironmentError> {
-        match self.operator.let_requests_pass().await.map_err(broken)? {
-            0 => Err(EnvironmentError::Broken(
+    async fn let_requests_pass(&self) -> Result<(), EnvironmentError> {
+        let failed = self.operator.let_requests_pass().await.map_err(broken)?;
+        tracing::info!(?failed, "the requests of the operator failed");
+        if failed.is_empty() {
+            return Err(EnvironmentError::Broken(
                 "the operator asked nothing while its requests would have failed".to_owned(),
-            )),
-            asked if asked > at_most => Err(EnvironmentError::Violated(format!(
-                "the operator asked {asked} times while every request failed, at most {at_most} expected"
-            ))),
-            asked => {
-                tracing::info!(asked, "the requests of the operator failed");
-                Ok(())
-            }
+            ));
+        }
+        match failed.hurry() {
+            Some(hurry) => Err(EnvironmentError::Violated(hurry)),
+            None => Ok(()),
         }
     }
 

@@ -32,13 +32,12 @@ pub enum Fault {
     /// one that begins with the same write each time gets on, too. `Event`s do not count. Cleared: it runs undisturbed.
     KillOperatorAtWrites {},
     /// Every request of the operator under test fails on its way to the API server, and what watches are under way end. Cleared:
-    /// requests pass again, those of the same process if it still runs; clearing fails when there were more than
-    /// `atMost`, or none. It may end meanwhile, as one does that has lost its lease, and is started again as a kubelet would.
+    /// requests pass again, those of the same process if it still runs. Clearing fails when the operator asked nothing, or did not
+    /// back off: when in the second half of the time it asked more than fifteen times a second, and more than half as
+    /// often as in the first. It may end meanwhile, as one does that has lost its lease, and is started again as a kubelet would.
     FailOperatorRequests {
         /// How they fail.
         how: RequestFailure,
-        /// How many there may be until it is cleared.
-        at_most: u32,
     },
     /// Percona's operator is stopped; cleared: it is started again.
     StopPercona {},

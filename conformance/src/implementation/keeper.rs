@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::failed::Failed;
 use super::http;
 use super::relay::Relay;
 use super::setup::{Options, Prepared, Site, launch, write_kubeconfig};
@@ -46,7 +47,7 @@ pub(super) enum Order {
     KillAtWrites(String, oneshot::Sender<anyhow::Result<()>>),
     LeaveAlone(oneshot::Sender<anyhow::Result<u32>>),
     FailRequests(RequestFailure, oneshot::Sender<anyhow::Result<()>>),
-    LetRequestsPass(oneshot::Sender<anyhow::Result<u32>>),
+    LetRequestsPass(oneshot::Sender<anyhow::Result<Failed>>),
 }
 
 /// Owns the process.
@@ -216,8 +217,9 @@ impl Keeper {
         Ok(())
     }
 
-    async fn let_requests_pass(&mut self) -> anyhow::Result<u32> {
-        let failed = self.relay.as_ref().map_or(0, Relay::go_on);
+    async fn let_requests_pass(&mut self) -> anyhow::Result<Failed> {
+        let times = self.relay.as_ref().map(Relay::go_on).unwrap_or_default();
+        let failed = Failed::between(self.failing_since, Instant::now(), &times);
         // One that has been started again meanwhile has seen failures only, and may end of the last one yet.
         if self.process.is_none() || self.started > self.failing_since {
             self.kill().await;

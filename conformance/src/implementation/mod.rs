@@ -4,6 +4,7 @@
 //! Environments layer. Uses `controlplane` (access, CRDs), `process`, `pki` and `https`. Knows no operator by name: the bundled one
 //! is described by `implementations/bundled.yaml` like any other.
 
+mod failed;
 mod file;
 mod http;
 mod keeper;
@@ -14,6 +15,7 @@ mod setup;
 mod template;
 mod unusable;
 
+pub use failed::Failed;
 pub use file::{
     ApiVersion, Images, Implementation, InCluster, Kind, LoadError, ManifestSource, ServiceAccountName, Start,
     Unsupported, Webhook, schema,

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use kube::Client;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::failed::Failed;
 use super::keeper::{Keeper, Order, State};
 use super::setup::{Options, Prepared, Site};
 use super::unusable::Unusable;
@@ -90,9 +91,9 @@ impl Operator {
         self.order(|done| Order::FailRequests(how, done)).await?
     }
 
-    /// Ends [`Operator::fail_requests`]. Returns how many requests failed; when the process had ended, as soon as the next
+    /// Ends [`Operator::fail_requests`]. Returns which requests failed; when the process had ended, as soon as the next
     /// one is ready.
-    pub async fn let_requests_pass(&self) -> anyhow::Result<u32> {
+    pub async fn let_requests_pass(&self) -> anyhow::Result<Failed> {
         self.order(Order::LetRequestsPass).await?
     }
 

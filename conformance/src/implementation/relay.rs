@@ -7,8 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
@@ -24,6 +23,7 @@ use kube::config::AuthInfo;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::controlplane::Access;
@@ -61,7 +61,7 @@ struct Way {
     namespace: Option<String>,
     passed: Mutex<BTreeMap<(Method, String), u32>>,
     stops: mpsc::UnboundedSender<()>,
-    failed: AtomicU32,
+    failed: Mutex<Vec<Instant>>,
 }
 
 impl Relay {
@@ -83,7 +83,7 @@ impl Relay {
             namespace: namespace.map(|namespace| format!("/namespaces/{namespace}/")),
             passed: Mutex::default(),
             stops: stop,
-            failed: AtomicU32::new(0),
+            failed: Mutex::default(),
         });
         let handler = {
             let way = Arc::clone(&way);
@@ -117,7 +117,7 @@ impl Relay {
 
     /// From now on fails what comes, and ends the answers that are under way.
     pub fn fail(&self, how: RequestFailure) {
-        self.way.failed.store(0, Ordering::SeqCst);
+        self.way.failed().clear();
         self.way.door.send_replace(Door::Failing(how));
     }
 
@@ -126,10 +126,10 @@ impl Relay {
         matches!(*self.way.door.borrow(), Door::Failing(_))
     }
 
-    /// Passes on what comes from now on; what it stopped is never answered. Returns how many requests have failed.
-    pub fn go_on(&self) -> u32 {
+    /// Passes on what comes from now on; what it stopped is never answered. Returns when requests have failed.
+    pub fn go_on(&self) -> Vec<Instant> {
         self.way.door.send_replace(Door::Open);
-        self.way.failed.load(Ordering::SeqCst)
+        std::mem::take(&mut self.way.failed())
     }
 }
 
@@ -161,8 +161,12 @@ impl Way {
         *self.door.borrow()
     }
 
+    fn failed(&self) -> MutexGuard<'_, Vec<Instant>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn fail(&self, how: RequestFailure) -> anyhow::Result<Response<Answer>> {
-        self.failed.fetch_add(1, Ordering::SeqCst);
+        self.failed().push(Instant::now());
         match how {
             // Which closes the connection.
             RequestFailure::Disconnected => bail!("a fault is in force"),
@@ -309,12 +313,12 @@ mod tests {
         let (relay, client) = relay().await;
         relay.fail(RequestFailure::Unauthorized);
         assert_eq!((status(&client).await, status(&client).await), (Some(401), Some(401)));
-        assert_eq!(relay.go_on(), 2);
+        assert_eq!(relay.go_on().len(), 2);
         assert_eq!(status(&client).await, Some(200));
         relay.fail(RequestFailure::Disconnected);
         assert!(relay.is_failing());
         assert_eq!(status(&client).await, None);
-        assert_eq!(relay.go_on(), 1);
+        assert_eq!(relay.go_on().len(), 1);
         assert_eq!(status(&client).await, Some(200));
         assert!(!relay.is_failing());
     }
@@ -328,7 +332,7 @@ mod tests {
         assert!(timeout(Duration::from_millis(50), watch.next()).await.is_err());
         relay.fail(RequestFailure::Unauthorized);
         assert!(watch.next().await.is_none());
-        assert_eq!(relay.go_on(), 0);
+        assert_eq!(relay.go_on().len(), 0);
     }
 
     #[tokio::test]
