@@ -25,7 +25,7 @@ pub enum Capability {
     Databases,
     /// The operator under test can be stopped and started.
     OperatorControl,
-    /// The requests of the operator under test can be held on their way to the API server and back.
+    /// The requests of the operator under test can be held, or made to fail, on their way to the API server.
     OperatorRequests,
     /// Percona can be stopped and started, and its Secret and its `ready` held.
     PerconaControl,
