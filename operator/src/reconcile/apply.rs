@@ -27,7 +27,8 @@ use super::status::Failure;
 use crate::api::spec::Percona;
 use crate::api::{DittoServer, DittoServerStatus, PerconaPGCluster, names};
 
-/// Creates the cluster that `percona` asks for, or says why it cannot be.
+/// Creates the cluster that `percona` asks for, or says why it cannot be. The error is the API server's, also when that
+/// refuses the cluster.
 pub async fn create_cluster(client: &Client, server: &DittoServer, percona: &Percona) -> kube::Result<Cluster> {
     let clusters: Api<PerconaPGCluster> = Api::namespaced(client.clone(), &server.namespace().unwrap_or_default());
     let wanted = build::cluster::cluster(server, percona);
@@ -98,12 +99,18 @@ impl From<kube::Error> for ApplyError {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(response) if response.code == 422 => Self::Rejected(rejected(&response)),
-            kube::Error::Api(response) if response.code == 403 => {
+            kube::Error::Api(response) if is_refused(&response) => {
                 Self::Refused(rejected(&response), kube::Error::Api(response))
             }
             other => Self::Api(other),
         }
     }
+}
+
+/// Whether the API server does not accept an object now: a quota or a missing permission (403), a webhook that enforces a
+/// policy (400 or 403). Nothing tells when it will.
+pub fn is_refused(response: &Status) -> bool {
+    [400, 403].contains(&response.code)
 }
 
 fn rejected(response: &Status) -> Failure {

@@ -137,10 +137,18 @@ async fn reconcile(cached: &DittoServer, context: &Context) -> Result<Option<Dur
     }
 
     let mut facts = dereference::facts(client, &server).await?;
+    let mut refused = None;
     if let (Source::Percona, Cluster::NotFound, Some(percona)) =
         (Source::of(&server), &facts.cluster, &server.spec.percona)
     {
-        facts.cluster = apply::create_cluster(client, &server, percona).await?;
+        facts.cluster = match apply::create_cluster(client, &server, percona).await {
+            Err(kube::Error::Api(response)) if apply::is_refused(&response) || response.code == 422 => {
+                let why = response.message.clone();
+                refused = Some(kube::Error::Api(response));
+                Cluster::Refused(why)
+            }
+            created => created?,
+        };
         if matches!(facts.cluster, Cluster::Ours(_)) {
             report_recreated(context, &server).await;
         }
@@ -150,7 +158,7 @@ async fn reconcile(cached: &DittoServer, context: &Context) -> Result<Option<Dur
     apply::apply_services(client, &context.applied, &server).await?;
     let existing = if verdict.ready { None } else { dereference::workload(client, &server).await? };
     let applied = apply::apply_workload(client, &context.applied, &server, &context.pods, &verdict, existing).await;
-    let (mut failure, mut refused) = (None, None);
+    let mut failure = None;
     let workload = match applied {
         Ok(workload) => workload,
         Err(ApplyError::Api(error)) => return Err(error.into()),

@@ -40,6 +40,8 @@ pub enum Cluster {
     NotInstalled,
     /// There is none.
     NotFound,
+    /// The API server does not let it be created: a quota, a policy, a missing permission. Its answer is here.
+    Refused(String),
     /// It belongs to somebody else, who is named here.
     Foreign(String),
     /// It is the server's own.
@@ -118,6 +120,12 @@ fn percona(uid: &str, server: &str, facts: &Facts) -> Verdict {
         }
         Cluster::NotFound => {
             return Verdict::waiting("PerconaPGClusterNotFound", format!("PerconaPGCluster {name} does not exist"));
+        }
+        Cluster::Refused(why) => {
+            return Verdict::waiting(
+                "PerconaPGClusterRefused",
+                format!("the API server refuses PerconaPGCluster {name}: {why}"),
+            );
         }
         Cluster::Foreign(whose) => {
             return Verdict::waiting(
@@ -208,6 +216,7 @@ mod tests {
     #[rstest]
     #[case::no_crd(Cluster::NotInstalled, None, "PerconaPGClusterNotFound", "is not installed: install Percona")]
     #[case::no_cluster(Cluster::NotFound, None, "PerconaPGClusterNotFound", "demo-postgres does not exist")]
+    #[case::refused(Cluster::Refused("exceeded quota".into()), None, "PerconaPGClusterRefused", "exceeded quota")]
     #[case::foreign(Cluster::Foreign("belongs to Helm x".into()), None, "ClusterNotOurs", "belongs to Helm x")]
     #[case::no_status(ours(""), Some(without("")), "WaitingForPostgreSQL", "has no state yet")]
     #[case::empty_state(ours("status: {state: ''}"), Some(without("")), "WaitingForPostgreSQL", "has no state yet")]

@@ -124,6 +124,7 @@ fn event(condition: &Condition) -> Option<(bool, &'static str)> {
     match (condition.type_.as_str(), condition.status.as_str(), condition.reason.as_str()) {
         ("DatabaseReady", _, "SQLite") => None,
         ("DatabaseReady", _, "ClusterNotOurs") => Some((true, "ClusterNotOurs")),
+        ("DatabaseReady", _, "PerconaPGClusterRefused") => Some((true, "PerconaPGClusterRefused")),
         ("DatabaseReady", "True", _) => Some((false, "PostgreSQLReady")),
         ("DatabaseReady", _, _) => Some((false, "WaitingForDatabase")),
         ("Ready", _, "PostgreSQLFailed") => Some((true, "PostgreSQLFailed")),

@@ -89,7 +89,8 @@ impl Backups {
                 retry = self.stanza(inner, &mut repos).await?;
             }
             if repos.iter().all(|repo| repo["stanzaCreated"] == true) {
-                self.first_backup(spec, &mut repos).await?;
+                let first = self.first_backup(spec, &mut repos).await;
+                retry = retry.or(self.failed_at("the first backup", first.err()));
             }
         }
         let conditions = conditions(host_ready, &repos);
@@ -97,10 +98,20 @@ impl Backups {
         let mut pgbackrest = json!({
             "repoHost": { "apiVersion": "apps/v1", "kind": "StatefulSet", "ready": host_ready }, "repos": repos,
         });
-        if let Some(manual) = self.manual_backup(inner, complete).await? {
-            pgbackrest["manualBackup"] = manual;
+        match self.manual_backup(inner, complete).await {
+            Ok(Some(manual)) => pgbackrest["manualBackup"] = manual,
+            Ok(None) => {}
+            Err(error) => retry = retry.or(self.failed_at("a manual backup", Some(error))),
         }
         Ok(Outcome { pgbackrest, conditions: conditions.to_vec(), retry })
+    }
+
+    /// When it is tried again to do what failed, if it did. Percona logs such an error and goes on with its pass, so that a quota
+    /// on Jobs leaves the status of the stanza alone (`reconcilePGBackRest`).
+    fn failed_at(&self, what: &str, error: Option<anyhow::Error>) -> Option<Duration> {
+        let error = error?;
+        tracing::warn!(error = format!("{error:#}"), cluster = %self.key.name, "{what} cannot be begun");
+        Some(REFRESH)
     }
 
     async fn repo_host(&self) -> kube::Result<Option<DynamicObject>> {

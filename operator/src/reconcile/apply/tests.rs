@@ -69,6 +69,7 @@ async fn a_cluster_that_is_there_already_is_looked_at(#[case] found: Value, #[ca
         Cluster::Foreign(_) => "foreign",
         Cluster::NotFound => "not found",
         Cluster::NotInstalled => "not installed",
+        Cluster::Refused(_) => "refused",
     };
     assert_eq!(cluster, expected);
 }
@@ -166,6 +167,7 @@ async fn only_the_size_of_a_workload_changes_while_there_are_no_credentials() {
 #[rstest]
 #[case::invalid(422, "rejected")]
 #[case::quota(403, "refused")]
+#[case::policy(400, "refused")]
 #[case::broken(500, "error")]
 #[tokio::test]
 async fn what_the_api_server_says_of_a_workload_is_told_apart(#[case] code: u16, #[case] expected: &str) {

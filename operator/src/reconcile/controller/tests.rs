@@ -8,6 +8,7 @@ use crate::testing::{ApiServer, BACKED_UP, CREDENTIALS, as_json, cluster, failur
 
 const SERVER: &str = "GET /apis/dittofs.dittofs.com/v1alpha1/namespaces/team-a/dittoservers/demo";
 const CLUSTER: &str = "GET /apis/pgv2.percona.com/v2/namespaces/team-a/perconapgclusters/demo-postgres";
+const CLUSTERS: &str = "POST /apis/pgv2.percona.com/v2/namespaces/team-a/perconapgclusters";
 const SECRET: &str = "GET /api/v1/namespaces/team-a/secrets/demo-postgres-pguser-dittofs";
 const WORKLOAD: &str = "PATCH /apis/apps/v1/namespaces/team-a/statefulsets/demo";
 const PODS: &str = "GET /api/v1/namespaces/team-a/pods";
@@ -113,6 +114,23 @@ async fn a_workload_that_is_refused_is_told(#[case] code: u16, #[case] again: bo
     let told = asked.iter().find(|request| request.contains("status Failed")).expect("a status");
     assert!(told.contains("Ready=StatefulSetRejected"), "{told}");
     assert!(asked.contains(&WORKLOAD.replace("PATCH", "GET")), "{asked:?}");
+}
+
+#[rstest]
+#[case::invalid(422, true)]
+#[case::quota(403, true)]
+#[case::policy(400, true)]
+#[case::broken(500, false)]
+#[tokio::test]
+async fn a_cluster_that_is_refused_is_told_and_tried_again(#[case] code: u16, #[case] told: bool) {
+    let server = server(PERCONA);
+    let absent = (CLUSTER, 404, failure("NotFound", 404, ""));
+    let refused = (CLUSTERS, code, failure("Because", code, "that is why"));
+    let (asked, outcome) =
+        reconciled(&server, &ApiServer::answering([(SERVER, 200, as_json(&server)), absent, refused])).await;
+    assert!(outcome.is_err());
+    let status = asked.iter().any(|request| request.contains("DatabaseReady=PerconaPGClusterRefused"));
+    assert_eq!(status, told, "{asked:?}");
 }
 
 #[tokio::test]

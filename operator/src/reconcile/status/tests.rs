@@ -178,6 +178,7 @@ fn each_transition_is_one_event() {
 #[case::too_long("Progressing", "False", "ProgressDeadlineExceeded", Some((true, "ProgressDeadlineExceeded")))]
 #[case::rolls_out("Progressing", "True", "RollingOut", None)]
 #[case::foreign("DatabaseReady", "False", "ClusterNotOurs", Some((true, "ClusterNotOurs")))]
+#[case::no_room("DatabaseReady", "False", "PerconaPGClusterRefused", Some((true, "PerconaPGClusterRefused")))]
 #[case::database("DatabaseReady", "True", "PostgreSQLReady", Some((false, "PostgreSQLReady")))]
 #[case::waits("DatabaseReady", "False", "WaitingForPostgreSQL", Some((false, "WaitingForDatabase")))]
 #[case::sqlite("DatabaseReady", "True", "SQLite", None)]
