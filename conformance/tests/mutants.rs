@@ -2,10 +2,11 @@
 //! built and judged by the suite until its first failure.
 //!
 //! Started by `just mutants-scenarios`; takes hours. The sample is drawn from every file by its share of the mutants:
-//! `MUTANTS_SAMPLE` says how many, `MUTANTS_SEED` draws another one, `MUTANTS_JOBS` says how many at a time. After it come the
-//! mutants that the unit tests have missed (`just mutants-units`, if it was run), so that of every mutant it is known
-//! whether anybody notices. Verdicts go to `target/mutants/scenarios.jsonl` as they come; a mutant that has one is not
-//! tried again.
+//! `MUTANTS_SAMPLE` says how many, `MUTANTS_SEED` draws another one, `MUTANTS_JOBS` says how many at a time. What is drawn
+//! does not depend on lines, so that the sample stays the same while the operator changes. After it come the mutants that
+//! the unit tests have missed (`just mutants-units`, if it was run), so that of every mutant it is known whether anybody
+//! notices. Verdicts go to `target/mutants/scenarios.jsonl` as they come; a mutant that has one is not tried again until
+//! its line is removed there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
@@ -16,11 +17,9 @@ use std::sync::Mutex;
 use std::thread;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use rand::SeedableRng as _;
-use rand::rngs::StdRng;
-use rand::seq::SliceRandom as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use self::sources::{Copy, repository, run, scenarios};
 
@@ -34,6 +33,9 @@ struct Mutant {
     file: String,
     span: Span,
     replacement: String,
+    /// Its name without the position, and which of those with that name it is.
+    #[serde(skip)]
+    identity: String,
 }
 
 /// What is replaced.
@@ -88,13 +90,37 @@ fn offset(source: &str, position: Position) -> usize {
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let sample = Trial::test("sample", sample).with_ignored_flag(true);
-    libtest_mimic::run(&arguments, vec![sample]).exit_code()
+    let stable = Trial::test("lines_that_move_change_no_lot", lines_that_move_change_no_lot);
+    libtest_mimic::run(&arguments, vec![sample, stable]).exit_code()
+}
+
+fn lines_that_move_change_no_lot() -> Result<(), Failed> {
+    let drawn = |lines: [usize; 4]| -> Vec<String> {
+        let names = ["replace a -> bool with true", "replace == with !=", "replace == with !=", "delete !"];
+        let mutant = |(line, name): (usize, &str)| Mutant {
+            name: format!("src/a.rs:{line}:5: {name} in b"),
+            file: "src/a.rs".to_owned(),
+            span: Span { start: Position { line, column: 5 }, end: Position { line, column: 6 } },
+            replacement: String::new(),
+            identity: String::new(),
+        };
+        let mut mutants: Vec<_> = lines.into_iter().zip(names).map(mutant).collect();
+        identify(&mut mutants);
+        let (drawn, rest) = draw(mutants, 3, 1);
+        assert_eq!((drawn.len(), rest.len()), (3, 1));
+        drawn.into_iter().chain(rest).map(|mutant| mutant.identity).collect()
+    };
+    let before = drawn([1, 2, 3, 4]);
+    let same = before == drawn([10, 22, 33, 44]);
+    let told_apart = before.contains(&"src/a.rs: replace == with != in b (2)".to_owned());
+    if same && told_apart { Ok(()) } else { Err(format!("{before:?}").into()) }
 }
 
 fn sample() -> Result<(), Failed> {
     let list = ["mutants", "--package=dittofs-operator", "--list", "--json"];
     let listed = run(Command::new("cargo").args(list).current_dir(repository()))?;
-    let mutants: Vec<Mutant> = serde_json::from_str(&listed).map_err(|error| error.to_string())?;
+    let mut mutants: Vec<Mutant> = serde_json::from_str(&listed).map_err(|error| error.to_string())?;
+    identify(&mut mutants);
     let total = mutants.len();
     let directory = repository().join("target/mutants");
     let missed = fs::read_to_string(directory.join("mutants.out/missed.txt")).unwrap_or_default();
@@ -105,7 +131,7 @@ fn sample() -> Result<(), Failed> {
     fs::create_dir_all(&directory)?;
     let known = verdicts(&results)?;
     let all = drawn.iter().chain(&missed);
-    let open = all.filter(|mutant| !known.contains_key(&mutant.name)).collect::<Vec<_>>();
+    let open = all.filter(|mutant| !known.contains_key(&mutant.identity)).collect::<Vec<_>>();
     let (sample, others) = (drawn.len(), missed.len());
     eprintln!("{sample} of {total} mutants, and {others} that unit tests have missed; {} not tried yet", open.len());
 
@@ -129,11 +155,24 @@ fn sample() -> Result<(), Failed> {
 
     let known = verdicts(&results)?;
     for (name, mutants) in [("the sample", &drawn), ("what unit tests have missed", &missed)] {
-        let of = |outcome| mutants.iter().filter(|mutant| known[&mutant.name].outcome == outcome).count();
+        let of = |outcome| mutants.iter().filter(|mutant| known[&mutant.identity].outcome == outcome).count();
         let (killed, survived) = (of(Outcome::Killed), of(Outcome::Survived));
         eprintln!("{name}: {killed} killed, {survived} survived, {} unviable", of(Outcome::Unviable));
     }
     Ok(())
+}
+
+/// Gives every mutant its identity. `mutants` are in the order of the source.
+fn identify(mutants: &mut [Mutant]) {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for mutant in mutants {
+        let rest = mutant.name.trim_start_matches(&mutant.file).trim_start_matches([':', ' ']);
+        let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ':').trim_start();
+        let name = format!("{}: {rest}", mutant.file);
+        let nth = seen.entry(name.clone()).or_default();
+        *nth += 1;
+        mutant.identity = if *nth == 1 { name } else { format!("{name} ({nth})") };
+    }
 }
 
 /// Draws from every file by its share, at least one. The second part is the rest.
@@ -143,21 +182,21 @@ fn draw(mutants: Vec<Mutant>, size: usize, seed: usize) -> (Vec<Mutant>, Vec<Mut
     for mutant in mutants {
         files.entry(mutant.file.clone()).or_default().push(mutant);
     }
-    let mut random = StdRng::seed_from_u64(seed as u64);
+    let lot = |mutant: &Mutant| Sha256::digest(format!("{seed} {}", mutant.identity));
     let (mut drawn, mut rest) = (Vec::new(), Vec::new());
     for (_, mut mutants) in files {
         let share = (mutants.len() * size).div_ceil(total);
-        mutants.shuffle(&mut random);
+        mutants.sort_by_cached_key(lot);
         rest.extend(mutants.split_off(share));
         drawn.extend(mutants);
     }
-    drawn.shuffle(&mut random);
+    drawn.sort_by_cached_key(lot);
     (drawn, rest)
 }
 
 /// Builds the operator with the change in it, and runs the suite until something fails.
 fn judge(mutant: &Mutant) -> Result<Verdict, Failed> {
-    let verdict = |outcome, by| Ok(Verdict { mutant: mutant.name.clone(), outcome, by });
+    let verdict = |outcome, by| Ok(Verdict { mutant: mutant.identity.clone(), outcome, by });
     let copy = Copy::take()?;
     let file = copy.path.join(&mutant.file);
     let source = fs::read_to_string(&file)?;
