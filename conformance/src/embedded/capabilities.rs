@@ -25,6 +25,7 @@ pub fn foreseen(settings: &Settings) -> Capabilities {
         absent.insert(Capability::Webhook, without_webhook(&implementation));
     }
     absent.extend(without_control_planes(&implementation));
+    absent.extend(without_election(&implementation));
     Capabilities { absent, declared: implementation.declared() }
 }
 
@@ -38,6 +39,11 @@ fn without_control_planes(implementation: &Implementation) -> Option<(Capability
     let reason =
         format!("{} cannot run twice: its webhook is always on port {port}, says its file", implementation.name);
     Some((Capability::ControlPlanes, reason))
+}
+
+fn without_election(implementation: &Implementation) -> Option<(Capability, String)> {
+    let reason = format!("the file of {} does not say how it elects a leader (leaderElection)", implementation.name);
+    implementation.leader_election.is_none().then_some((Capability::LeaderElection, reason))
 }
 
 /// The capabilities of an environment made of `parts` for `implementation`.
@@ -59,6 +65,7 @@ pub(super) fn capabilities(parts: &Parts, implementation: &Implementation, webho
         absent.insert(Capability::Webhook, without_webhook(implementation));
     }
     absent.extend(without_control_planes(implementation));
+    absent.extend(without_election(implementation));
     Capabilities { absent, declared: implementation.declared() }
 }
 

@@ -140,6 +140,8 @@ impl Stack {
             Fault::KillOperator {} => self.operator.kill().await.map_err(broken),
             Fault::KillOperatorAtWrites {} => self.operator.kill_at_writes(namespace).await.map_err(broken),
             Fault::FailOperatorRequests { how } => self.operator.fail_requests(*how).await.map_err(broken),
+            Fault::LeaderElection {} => self.operator.elect().await.map_err(broken),
+            Fault::SuspendLeader {} => self.operator.suspend_leader().await.map_err(broken),
             Fault::PerconaAbsent {} => self.remove_percona().await.map_err(broken),
             Fault::S3Outage { bucket } => {
                 self.shared.s3.begin_outage(bucket);
@@ -170,6 +172,8 @@ impl Stack {
             Fault::StopOperator {} => self.operator.resume().await.map_err(broken),
             Fault::KillOperatorAtWrites {} => self.leave_operator_alone(namespace).await,
             Fault::FailOperatorRequests { .. } => self.let_requests_pass().await,
+            Fault::LeaderElection {} => self.end_election().await,
+            Fault::SuspendLeader {} => self.operator.wake_leader().await.map_err(broken),
             Fault::PerconaAbsent {} => self.shared.percona.install(&self.client).await.map_err(broken),
             Fault::S3Outage { bucket } => {
                 self.shared.s3.end_outage(bucket);
@@ -211,6 +215,20 @@ impl Stack {
             Some(hurry) => Err(EnvironmentError::Violated(hurry)),
             None => Ok(()),
         }
+    }
+
+    async fn end_election(&self) -> Result<(), EnvironmentError> {
+        let handover = self.operator.end_election().await.map_err(broken)?;
+        if let Some(breach) = handover.breach() {
+            return Err(EnvironmentError::Violated(breach));
+        }
+        if !handover.has_happened() {
+            return Err(EnvironmentError::Broken(
+                "the standby has written nothing after the leader was suspended: no leadership was handed over"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
     }
 
     async fn with_percona<T>(&self, act: impl AsyncFnOnce(&Double) -> T) -> Result<T, EnvironmentError> {

@@ -27,6 +27,8 @@ pub enum Capability {
     OperatorControl,
     /// The requests of the operator under test can be held, or made to fail, on their way to the API server.
     OperatorRequests,
+    /// Two processes of the operator under test can elect a leader.
+    LeaderElection,
     /// Percona can be stopped and started, and its Secret and its `ready` held.
     PerconaControl,
     /// The S3 endpoint can be taken away.

@@ -39,6 +39,14 @@ pub enum Fault {
         /// How they fail.
         how: RequestFailure,
     },
+    /// The operator under test is started anew with leader election, and beside it a second process of it, which leads; in force
+    /// when both are ready. Cleared: one process without an election again. Clearing fails when both led at once: when
+    /// the standby wrote before [`Fault::SuspendLeader`], or the former leader after the standby had taken over (`Event`s and
+    /// Leases do not count).
+    LeaderElection {},
+    /// While [`Fault::LeaderElection`] is in force: the process that leads is suspended (SIGSTOP) at its next write of an object,
+    /// which the API server carries out, and answers only later. Cleared: it goes on (SIGCONT), with that answer.
+    SuspendLeader {},
     /// Percona's operator is stopped; cleared: it is started again.
     StopPercona {},
     /// The PostgreSQL server of a cluster is killed (SIGKILL); it comes back by itself.
@@ -75,7 +83,10 @@ impl Fault {
     /// The least isolation under which nobody else notices the fault.
     pub fn isolation(&self) -> Isolation {
         match self {
-            Self::PerconaAbsent {} | Self::FailOperatorRequests { .. } => Isolation::Cluster,
+            Self::PerconaAbsent {}
+            | Self::FailOperatorRequests { .. }
+            | Self::LeaderElection {}
+            | Self::SuspendLeader {} => Isolation::Cluster,
             Self::StopOperator {} | Self::KillOperator {} | Self::KillOperatorAtWrites {} | Self::StopPercona {} => {
                 Isolation::Operator
             }

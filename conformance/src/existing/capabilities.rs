@@ -80,6 +80,7 @@ impl Seen {
         let direct =
             "the operator of an existing cluster talks to its API server without us in between; use --env embedded";
         absent(Capability::OperatorRequests, direct);
+        absent(Capability::LeaderElection, direct);
         absent(Capability::AuditLog, "the audit log of an existing cluster is not reached through its API server");
         absent(Capability::NetworkPolicy, "whether the cluster's network enforces policies is not known");
         capabilities
@@ -102,6 +103,7 @@ mod tests {
             Capability::Databases,
             Capability::OperatorControl,
             Capability::OperatorRequests,
+            Capability::LeaderElection,
             Capability::PerconaControl,
             Capability::S3Control,
             Capability::ControlPlanes,

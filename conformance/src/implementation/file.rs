@@ -55,6 +55,9 @@ pub struct Implementation {
     /// Its webhook. Without this, webhook configurations are left out, and scenarios that need one are skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
+    /// How one of several processes of it is made to lead. Without this, scenarios about that are skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader_election: Option<LeaderElection>,
     /// The images in its pods.
     pub images: Images,
     /// How it is installed into a cluster of real nodes, for `--env kind`. Without this, it can be judged in the embedded
@@ -137,6 +140,15 @@ pub struct Webhook {
     /// The port on which it always listens; without this, a free one is chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+}
+
+/// How the operator takes part in an election by a Lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LeaderElection {
+    /// What is added to the command of `start`.
+    #[schemars(length(min = 1))]
+    pub arguments: Vec<Template>,
 }
 
 /// How an operator is installed into a cluster: by a chart, into the namespace of its service account.
@@ -273,6 +285,7 @@ start:
   env: { KUBECONFIG: '${kubeconfig}' }
 ready: http://127.0.0.1:${healthPort}/readyz
 webhook: { port: 9443 }
+leaderElection: { arguments: [--leader-elect] }
 images: { workload: [ghcr.io/somebody/dittofs] }
 unsupported:
   - { requirement: backup/*, reason: it makes no backups }

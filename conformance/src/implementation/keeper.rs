@@ -1,27 +1,21 @@
 //! Who looks after the operator's process: restarts it when it ends, as a Deployment would, and carries out orders.
 
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use nix::sys::signal::Signal;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::election::{Handover, Leader};
 use super::failed::Failed;
-use super::http;
+use super::place::Place;
 use super::relay::Relay;
-use super::setup::{Options, Prepared, Site, launch, write_kubeconfig};
-use crate::controlplane::{ready, tail};
+use crate::controlplane::Access;
 use crate::environment::RequestFailure;
 use crate::process::Process;
-
-/// How long the operator may take until it is ready.
-const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// kubelet's back-off: the first restart is immediate, the next one comes after this, each later one after twice as long.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(10);
@@ -48,14 +42,15 @@ pub(super) enum Order {
     LeaveAlone(oneshot::Sender<anyhow::Result<u32>>),
     FailRequests(RequestFailure, oneshot::Sender<anyhow::Result<()>>),
     LetRequestsPass(oneshot::Sender<anyhow::Result<Failed>>),
+    Elect(oneshot::Sender<anyhow::Result<()>>),
+    SuspendLeader(oneshot::Sender<anyhow::Result<()>>),
+    WakeLeader(oneshot::Sender<anyhow::Result<()>>),
+    EndElection(oneshot::Sender<anyhow::Result<Handover>>),
 }
 
 /// Owns the process.
 pub(super) struct Keeper {
-    prepared: Arc<Prepared>,
-    options: Options,
-    site: Site,
-    log: PathBuf,
+    place: Place,
     process: Option<Process>,
     started: Instant,
     /// When it is started again by itself.
@@ -65,63 +60,38 @@ pub(super) struct Keeper {
     relay: Option<Relay>,
     /// When its requests began to fail the last time.
     failing_since: Instant,
+    /// While the process is the standby of another one.
+    leader: Option<Leader>,
 }
 
 impl Keeper {
-    pub fn new(prepared: Arc<Prepared>, options: Options, site: Site, log: PathBuf) -> Self {
+    pub fn new(place: Place) -> Self {
         Self {
-            prepared,
-            options,
-            site,
-            log,
+            place,
             process: None,
             started: Instant::now(),
             restart: None,
             back_off: BackOff::default(),
             relay: None,
             failing_since: Instant::now(),
+            leader: None,
         }
     }
 
-    pub fn webhook_port(&self) -> u16 {
-        self.site.webhook_port
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
-    /// Starts the process and waits until it is ready.
     async fn launch(&self) -> anyhow::Result<Process> {
-        let process = self.spawn().await?;
-        let implementation = &self.prepared.implementation;
-        let url = implementation.ready.render(&self.site.values);
-        let url = url.parse().with_context(|| format!("{url:?} (ready) is no URL"))?;
-        let webhook = self.prepared.has_webhook().then_some(self.site.webhook_port);
-        ready(&process, &self.log, READY_WITHIN, async || {
-            let status = http::get(&url).await.with_context(|| format!("GET {url}"))?;
-            ensure!(status.is_success(), "GET {url} says {status}");
-            if let Some(port) = webhook {
-                let serving = TcpStream::connect(("127.0.0.1", port)).await;
-                serving.with_context(|| format!("connecting to the webhook on port {port}"))?;
-            }
-            Ok(())
-        })
-        .await?;
-        Ok(process)
+        self.place.launch(self.access(), self.leader.is_some()).await
     }
 
     async fn spawn(&self) -> anyhow::Result<Process> {
-        let access = self.relay.as_ref().map_or(&self.options.access, Relay::access);
-        write_kubeconfig(&self.prepared, &self.options, access).await?;
-        let implementation = &self.prepared.implementation;
-        let start = &implementation.start;
-        let env = start.env.iter().map(|(name, value)| (name.as_str(), value.render(&self.site.values)));
-        let launch = launch(implementation, &start.command, &self.site.values)?
-            .envs(env)
-            .inherit(["PATH", "HOME", "TMPDIR"])
-            .log(&self.log);
-        Ok(self.options.spawner.spawn(&launch).await?)
+        self.place.spawn(self.access(), self.leader.is_some()).await
     }
 
-    pub fn port_was_taken(&self) -> bool {
-        tail(&self.log, 15).is_ok_and(|lines| lines.to_lowercase().contains("address already in use"))
+    fn access(&self) -> &Access {
+        self.relay.as_ref().map_or(&self.place.options.access, Relay::access)
     }
 
     /// Looks after the process until nobody can give an order any more.
@@ -148,6 +118,11 @@ impl Keeper {
                         relay.go_on();
                     }
                     self.start_again().await;
+                }
+                () = suspended(self.leader.as_mut()) => {
+                    if let Some(Err(error)) = self.leader.as_mut().map(Leader::suspend) {
+                        tracing::error!("{error:#}");
+                    }
                 }
             }
             self.tell(&state);
@@ -201,16 +176,33 @@ impl Keeper {
                 self.tell(state);
                 let _ = done.send(outcome);
             }
+            Order::Elect(done) => {
+                let outcome = self.elect().await;
+                self.tell(state);
+                let _ = done.send(outcome);
+            }
+            Order::SuspendLeader(done) => {
+                let leader = self.leader.as_ref().context("no leader was elected: leaderElection is not in force");
+                let _ = done.send(leader.map(Leader::suspend_at_next_write));
+            }
+            Order::WakeLeader(done) => {
+                let _ = done.send(self.leader.as_ref().map_or(Ok(()), Leader::go_on));
+            }
+            Order::EndElection(done) => {
+                let outcome = self.end_election().await;
+                self.tell(state);
+                let _ = done.send(outcome);
+            }
         }
     }
 
     async fn begin_to_kill(&mut self, namespace: &str) -> anyhow::Result<()> {
-        self.lead_through(Relay::start(&self.options.access, Some(namespace)).await?).await
+        self.lead_through(Relay::start(&self.place.options.access, Some(namespace)).await?).await
     }
 
     async fn fail_requests(&mut self, how: RequestFailure) -> anyhow::Result<()> {
         if self.relay.is_none() {
-            self.lead_through(Relay::start(&self.options.access, None).await?).await?;
+            self.lead_through(Relay::start(&self.place.options.access, None).await?).await?;
         }
         self.failing_since = Instant::now();
         self.relay.as_ref().expect("there is one now").fail(how);
@@ -226,6 +218,22 @@ impl Keeper {
             self.start().await?;
         }
         Ok(failed)
+    }
+
+    /// Another process leads from now on, and this one, which has the webhook, is its standby.
+    async fn elect(&mut self) -> anyhow::Result<()> {
+        self.kill().await;
+        self.leader = Some(Leader::start(&self.place).await?);
+        self.lead_through(Relay::start(&self.place.options.access, None).await?).await
+    }
+
+    async fn end_election(&mut self) -> anyhow::Result<Handover> {
+        self.kill().await;
+        let leader = self.leader.take().context("no leader was elected")?;
+        let standby = self.relay.take().map(|relay| relay.written()).unwrap_or_default();
+        let handover = leader.end(standby).await;
+        self.start().await?;
+        Ok(handover)
     }
 
     async fn lead_through(&mut self, relay: Relay) -> anyhow::Result<()> {
@@ -277,6 +285,13 @@ async fn due(at: Option<Instant>) {
 async fn stopped(relay: Option<&mut Relay>) {
     match relay {
         Some(relay) => relay.stopped().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn suspended(leader: Option<&mut Leader>) {
+    match leader {
+        Some(leader) => leader.due().await,
         None => std::future::pending().await,
     }
 }

@@ -4,21 +4,25 @@
 //! Environments layer. Uses `controlplane` (access, CRDs), `process`, `pki` and `https`. Knows no operator by name: the bundled one
 //! is described by `implementations/bundled.yaml` like any other.
 
+mod election;
 mod failed;
 mod file;
 mod http;
 mod keeper;
 mod manifests;
 mod operator;
+mod place;
 mod relay;
 mod setup;
 mod template;
 mod unusable;
+mod writes;
 
+pub use election::Handover;
 pub use failed::Failed;
 pub use file::{
-    ApiVersion, Images, Implementation, InCluster, Kind, LoadError, ManifestSource, ServiceAccountName, Start,
-    Unsupported, Webhook, schema,
+    ApiVersion, Images, Implementation, InCluster, Kind, LeaderElection, LoadError, ManifestSource, ServiceAccountName,
+    Start, Unsupported, Webhook, schema,
 };
 pub use operator::Operator;
 pub use setup::{Options, Prepared};

@@ -7,8 +7,10 @@ use anyhow::Context as _;
 use kube::Client;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::election::Handover;
 use super::failed::Failed;
 use super::keeper::{Keeper, Order, State};
+use super::place::Place;
 use super::setup::{Options, Prepared, Site};
 use super::unusable::Unusable;
 use crate::environment::{OperatorState, RequestFailure};
@@ -36,10 +38,11 @@ impl Operator {
         let mut attempt = 1;
         let keeper = loop {
             let site = Site::choose(&prepared, &authority, &options.directory)?;
-            let mut keeper = Keeper::new(Arc::clone(&prepared), options.clone(), site, log.clone());
+            let place = Place { prepared: Arc::clone(&prepared), options: options.clone(), site, log: log.clone() };
+            let mut keeper = Keeper::new(place);
             match keeper.start().await {
                 Ok(()) => break keeper,
-                Err(_) if attempt < PORT_ATTEMPTS && keeper.port_was_taken() => {
+                Err(_) if attempt < PORT_ATTEMPTS && keeper.place().port_was_taken() => {
                     std::fs::remove_file(&log)?;
                     attempt += 1;
                 }
@@ -48,7 +51,7 @@ impl Operator {
         };
         if prepared.has_webhook() {
             let client = Client::try_from(options.access.config().await?)?;
-            let port = keeper.webhook_port();
+            let port = keeper.place().site.webhook_port;
             prepared.manifests.register_webhooks(&client, port, authority.certificate()).await?;
         }
         let (orders, queue) = mpsc::channel(1);
@@ -95,6 +98,30 @@ impl Operator {
     /// one is ready.
     pub async fn let_requests_pass(&self) -> anyhow::Result<Failed> {
         self.order(Order::LetRequestsPass).await?
+    }
+
+    /// Starts it anew as the standby of a second process, which leads. Returns when both are ready.
+    pub async fn elect(&self) -> anyhow::Result<()> {
+        self.order(Order::Elect).await?
+    }
+
+    /// At its next write, the process that leads is suspended (SIGSTOP): that is carried out, and answered only when it goes on.
+    ///
+    /// # Errors
+    /// There is none: see [`Operator::elect`].
+    pub async fn suspend_leader(&self) -> anyhow::Result<()> {
+        self.order(Order::SuspendLeader).await?
+    }
+
+    /// Lets the suspended process go on (SIGCONT).
+    pub async fn wake_leader(&self) -> anyhow::Result<()> {
+        self.order(Order::WakeLeader).await?
+    }
+
+    /// Ends [`Operator::elect`]: it is started anew, alone and without an election. Returns what both have written, when it is
+    /// ready.
+    pub async fn end_election(&self) -> anyhow::Result<Handover> {
+        self.order(Order::EndElection).await?
     }
 
     async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> anyhow::Result<T> {

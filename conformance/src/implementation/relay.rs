@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, bail};
@@ -26,6 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::writes::{Target, Write, target};
 use crate::controlplane::Access;
 use crate::environment::RequestFailure;
 use crate::https;
@@ -50,6 +52,8 @@ pub(super) struct Relay {
 enum Door {
     Open,
     Shut,
+    /// What comes waits until it is open again.
+    Held,
     Failing(RequestFailure),
 }
 
@@ -62,6 +66,10 @@ struct Way {
     passed: Mutex<BTreeMap<(Method, String), u32>>,
     stops: mpsc::UnboundedSender<()>,
     failed: Mutex<Vec<Instant>>,
+    /// Whether the next write is to be its last for now.
+    holds: AtomicBool,
+    written: Mutex<Vec<Write>>,
+    lease_written: watch::Sender<bool>,
 }
 
 impl Relay {
@@ -84,6 +92,9 @@ impl Relay {
             passed: Mutex::default(),
             stops: stop,
             failed: Mutex::default(),
+            holds: AtomicBool::new(false),
+            written: Mutex::default(),
+            lease_written: watch::Sender::new(false),
         });
         let handler = {
             let way = Arc::clone(&way);
@@ -102,6 +113,11 @@ impl Relay {
     /// Access to the API server through it.
     pub fn access(&self) -> &Access {
         &self.access
+    }
+
+    /// At the next write of an object, holds the answer and all that comes until [`Self::go_on`].
+    pub fn hold(&self) {
+        self.way.holds.store(true, Ordering::Relaxed);
     }
 
     /// Waits until it has stopped at a write. Nothing is passed on from then on, until [`Self::go_on`].
@@ -126,10 +142,25 @@ impl Relay {
         matches!(*self.way.door.borrow(), Door::Failing(_))
     }
 
-    /// Passes on what comes from now on; what it stopped is never answered. Returns when requests have failed.
+    /// Passes on what comes from now on, and what it holds; what it stopped is never answered. Returns when requests have
+    /// failed.
     pub fn go_on(&self) -> Vec<Instant> {
+        self.way.holds.store(false, Ordering::Relaxed);
         self.way.door.send_replace(Door::Open);
         std::mem::take(&mut self.way.failed())
+    }
+}
+
+impl Relay {
+    /// What was written through it but Leases and `Event`s, in this order.
+    pub fn written(&self) -> Vec<Write> {
+        self.way.written.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until a Lease was written through it.
+    pub async fn lease_written(&self) {
+        let mut written = self.way.lease_written.subscribe();
+        written.wait_for(|written| *written).await.expect("the way has the sender");
     }
 }
 
@@ -138,6 +169,7 @@ impl Way {
         match self.door() {
             Door::Open => {}
             Door::Shut => std::future::pending().await,
+            Door::Held => self.released().await,
             Door::Failing(how) => return self.fail(how),
         }
         let (mut head, body) = request.into_parts();
@@ -145,9 +177,20 @@ impl Way {
             head.headers.remove(of_this_connection);
         }
         let write = self.counted(&head.method, head.uri.path());
+        let target = target(&head.method, head.uri.path());
+        let asked = Write { at: Instant::now(), what: format!("{} {}", head.method, head.uri.path()) };
         let body = Body::from(body.collect().await?.to_bytes());
         let response = self.server.send(Request::from_parts(head, body)).await?;
-        let stop = write.is_some_and(|write| response.status().is_success() && self.is_due(write));
+        let accepted = response.status().is_success();
+        if let Some(target) = target.filter(|_| accepted) {
+            self.note(target, asked);
+            if target == Target::Object && self.holds.swap(false, Ordering::Relaxed) {
+                self.door.send_replace(Door::Held);
+                let _ = self.stops.send(());
+                self.released().await;
+            }
+        }
+        let stop = write.is_some_and(|write| accepted && self.is_due(write));
         if stop && self.door.send_replace(Door::Shut) != Door::Shut {
             let _ = self.stops.send(());
         }
@@ -155,6 +198,19 @@ impl Way {
             std::future::pending::<()>().await;
         }
         Ok(response.map(|body| self.until_it_fails(body)))
+    }
+
+    fn note(&self, target: Target, write: Write) {
+        match target {
+            Target::Lease => drop(self.lease_written.send_replace(true)),
+            Target::Object => self.written.lock().unwrap_or_else(PoisonError::into_inner).push(write),
+            Target::Event => {}
+        }
+    }
+
+    async fn released(&self) {
+        let mut door = self.door.subscribe();
+        door.wait_for(|door| *door != Door::Held).await.expect("the way has the sender");
     }
 
     fn door(&self) -> Door {
@@ -197,10 +253,9 @@ impl Way {
     /// What kind of write a request is; none when it is no write in the namespace, or one of an `Event`, which tells of a
     /// state and is none.
     fn counted(&self, method: &Method, path: &str) -> Option<(Method, String)> {
-        let (_, within) = path.split_once(self.namespace.as_ref()?)?;
-        let resource = within.split('/').next();
-        let write = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(method);
-        (write && resource != Some("events")).then(|| (method.clone(), path.to_owned()))
+        let within = path.contains(self.namespace.as_ref()?);
+        let write = target(method, path).is_some_and(|target| target != Target::Event);
+        (within && write).then(|| (method.clone(), path.to_owned()))
     }
 
     fn is_due(&self, write: (Method, String)) -> bool {
@@ -301,6 +356,25 @@ mod tests {
         relay.go_on();
         assert!(ask(&client, Method::GET, SERVICES).await.is_ok());
         assert!(!write.is_finished());
+    }
+
+    #[tokio::test]
+    async fn a_write_that_is_held_is_answered_when_it_goes_on_as_is_what_came_after_it() {
+        let (mut relay, client) = relay().await;
+        let lease = "/apis/coordination.k8s.io/v1/namespaces/b/leases/operator";
+        relay.hold();
+        for (method, path) in [(Method::GET, SERVICES), (Method::PUT, lease)] {
+            ask(&client, method, path).await.unwrap();
+        }
+        relay.lease_written().await;
+        assert_eq!(relay.written(), []);
+        let write = ask(&client, Method::PATCH, "/api/v1/namespaces/b/services/demo");
+        relay.stopped().await;
+        let read = ask(&client, Method::GET, SERVICES);
+        assert_eq!(relay.written().len(), 1);
+        assert!(!write.is_finished());
+        relay.go_on();
+        assert!(write.await.unwrap().starts_with("PATCH") && read.await.unwrap().starts_with("GET"));
     }
 
     async fn status(client: &Client) -> Option<u16> {

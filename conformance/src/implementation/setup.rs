@@ -155,6 +155,18 @@ impl Site {
         ]);
         Ok(Self { values, webhook_port })
     }
+
+    /// Other ports, and a kubeconfig in `directory`; the certificate stays.
+    pub fn beside(&self, directory: &Path) -> std::io::Result<Self> {
+        let (mut values, webhook_port) = (self.values.clone(), free_port()?);
+        values.extend([
+            ("healthPort", free_port()?.to_string()),
+            ("kubeconfig", directory.join("kubeconfig").display().to_string()),
+            ("metricsPort", free_port()?.to_string()),
+            ("webhookPort", webhook_port.to_string()),
+        ]);
+        Ok(Self { values, webhook_port })
+    }
 }
 
 /// Writes a kubeconfig with a fresh token of the operator's service account, for the server of `access`.

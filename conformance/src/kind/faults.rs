@@ -11,9 +11,10 @@ impl Shared {
         match fault {
             Fault::StopOperator {} => self.operator.stop().await.map_err(broken),
             Fault::KillOperator {} => self.kill_operator().await.map_err(broken),
-            Fault::KillOperatorAtWrites {} | Fault::FailOperatorRequests { .. } => {
-                Err(EnvironmentError::Unsupported(NO_RELAY.to_owned()))
-            }
+            Fault::KillOperatorAtWrites {}
+            | Fault::FailOperatorRequests { .. }
+            | Fault::LeaderElection {}
+            | Fault::SuspendLeader {} => Err(EnvironmentError::Unsupported(NO_RELAY.to_owned())),
             Fault::StopPercona {} => self.percona.stop().await.map_err(broken),
             Fault::S3Outage { .. } => self.minio.begin_outage().await.map_err(broken),
             Fault::PerconaAbsent {} => self.remove_percona().await.map_err(broken),
@@ -66,7 +67,9 @@ impl Shared {
             Fault::KillPostgres { .. }
             | Fault::KillOperator {}
             | Fault::KillOperatorAtWrites {}
-            | Fault::FailOperatorRequests { .. } => Ok(()),
+            | Fault::FailOperatorRequests { .. }
+            | Fault::LeaderElection {}
+            | Fault::SuspendLeader {} => Ok(()),
         }
     }
 

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::apply::{self, Applied, ApplyError};
 use super::build::statefulset::PodOptions;
 use super::deadline::{self, Wait};
-use super::gate::{self, Cluster, Source};
+use super::gate::{self, Cluster, Facts, Source};
 use super::status::{self, Failure, Notice, Seen};
 use super::triggers::Queue;
 use super::validate::validate;
@@ -137,22 +137,7 @@ async fn reconcile(cached: &DittoServer, context: &Context) -> Result<Option<Dur
     }
 
     let mut facts = dereference::facts(client, &server).await?;
-    let mut refused = None;
-    if let (Source::Percona, Cluster::NotFound, Some(percona)) =
-        (Source::of(&server), &facts.cluster, &server.spec.percona)
-    {
-        facts.cluster = match apply::create_cluster(client, &server, percona).await {
-            Err(kube::Error::Api(response)) if apply::is_refused(&response) || response.code == 422 => {
-                let why = response.message.clone();
-                refused = Some(kube::Error::Api(response));
-                Cluster::Refused(why)
-            }
-            created => created?,
-        };
-        if matches!(facts.cluster, Cluster::Ours(_)) {
-            report_recreated(context, &server).await;
-        }
-    }
+    let mut refused = create_missing(context, &server, &mut facts).await?;
     let verdict = gate::judge(&server, &facts);
 
     apply::apply_services(client, &context.applied, &server).await?;
@@ -193,6 +178,31 @@ async fn reconcile(cached: &DittoServer, context: &Context) -> Result<Option<Dur
     finish(context, &server, status::next(&seen, &now)).await?;
     // Tried again, less and less often: nothing tells when a quota has room.
     refused.map_or(Ok(again), |error| Err(error.into()))
+}
+
+/// Creates the cluster where it is missing. The result is the answer of an API server that refuses it.
+async fn create_missing(
+    context: &Context,
+    server: &DittoServer,
+    facts: &mut Facts,
+) -> Result<Option<kube::Error>, Error> {
+    let (Source::Percona, Cluster::NotFound, Some(percona)) =
+        (Source::of(server), &facts.cluster, &server.spec.percona)
+    else {
+        return Ok(None);
+    };
+    match apply::create_cluster(&context.client, server, percona).await {
+        Ok(created) => facts.cluster = created,
+        Err(kube::Error::Api(response)) if apply::is_refused(&response) || response.code == 422 => {
+            facts.cluster = Cluster::Refused(response.message.clone());
+            return Ok(Some(kube::Error::Api(response)));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    if matches!(facts.cluster, Cluster::Ours(_)) {
+        report_recreated(context, server).await;
+    }
+    Ok(None)
 }
 
 /// A cluster that the status names was there before.

@@ -84,6 +84,9 @@ fn capabilities(action: &Action) -> Vec<Capability> {
             Fault::KillOperatorAtWrites {} | Fault::FailOperatorRequests { .. } => {
                 vec![Capability::OperatorControl, Capability::OperatorRequests]
             }
+            Fault::LeaderElection {} | Fault::SuspendLeader {} => {
+                vec![Capability::OperatorControl, Capability::LeaderElection]
+            }
             Fault::S3Outage { .. } => vec![Capability::S3, Capability::S3Control],
             _ => vec![Capability::PerconaControl],
         },

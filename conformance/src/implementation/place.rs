@@ -1,0 +1,76 @@
+//! Where one process of the operator runs: its ports, its kubeconfig and its log.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use tokio::net::TcpStream;
+
+use super::http;
+use super::setup::{Options, Prepared, Site, launch, write_kubeconfig};
+use crate::controlplane::{Access, ready, tail};
+use crate::process::Process;
+
+/// How long the operator may take until it is ready.
+pub(super) const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// What one process of the operator is started with.
+pub(super) struct Place {
+    pub prepared: Arc<Prepared>,
+    pub options: Options,
+    pub site: Site,
+    pub log: PathBuf,
+}
+
+impl Place {
+    /// One for a second process: it has a directory, ports and a kubeconfig of its own, and writes into the same log.
+    pub fn beside(&self, name: &str) -> anyhow::Result<Self> {
+        let directory = self.options.directory.join(name);
+        std::fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
+        let site = self.site.beside(&directory)?;
+        let options = Options { directory, ..self.options.clone() };
+        Ok(Self { prepared: Arc::clone(&self.prepared), options, site, log: self.log.clone() })
+    }
+
+    /// Starts a process that asks the server of `access`, and waits until it is ready. It takes part in an election if
+    /// `elects`.
+    pub async fn launch(&self, access: &Access, elects: bool) -> anyhow::Result<Process> {
+        let process = self.spawn(access, elects).await?;
+        let implementation = &self.prepared.implementation;
+        let url = implementation.ready.render(&self.site.values);
+        let url = url.parse().with_context(|| format!("{url:?} (ready) is no URL"))?;
+        let webhook = self.prepared.has_webhook().then_some(self.site.webhook_port);
+        ready(&process, &self.log, READY_WITHIN, async || {
+            let status = http::get(&url).await.with_context(|| format!("GET {url}"))?;
+            ensure!(status.is_success(), "GET {url} says {status}");
+            if let Some(port) = webhook {
+                let serving = TcpStream::connect(("127.0.0.1", port)).await;
+                serving.with_context(|| format!("connecting to the webhook on port {port}"))?;
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(process)
+    }
+
+    /// Starts a process as [`Self::launch`] does, and does not wait.
+    pub async fn spawn(&self, access: &Access, elects: bool) -> anyhow::Result<Process> {
+        write_kubeconfig(&self.prepared, &self.options, access).await?;
+        let implementation = &self.prepared.implementation;
+        let start = &implementation.start;
+        let env = start.env.iter().map(|(name, value)| (name.as_str(), value.render(&self.site.values)));
+        let election =
+            implementation.leader_election.iter().filter(|_| elects).flat_map(|election| &election.arguments);
+        let words: Vec<_> = start.command.iter().chain(election).cloned().collect();
+        let launch = launch(implementation, &words, &self.site.values)?
+            .envs(env)
+            .inherit(["PATH", "HOME", "TMPDIR"])
+            .log(&self.log);
+        Ok(self.options.spawner.spawn(&launch).await?)
+    }
+
+    pub fn port_was_taken(&self) -> bool {
+        tail(&self.log, 15).is_ok_and(|lines| lines.to_lowercase().contains("address already in use"))
+    }
+}
