@@ -9,6 +9,7 @@ mod control;
 mod delete;
 mod expect;
 mod http;
+mod operator_log;
 mod s3;
 mod script;
 mod select;
@@ -40,6 +41,7 @@ pub async fn perform(operation: &Operation, context: &mut Context, deadline: &De
         Action::Release(release) => control::release(release, context, deadline).await?,
         Action::Sql(sql) => sql::sql(sql, context, deadline).await?,
         Action::Http(http) => http::http(http, context, deadline).await?,
+        Action::OperatorLog(log) => operator_log::operator_log(log, context, deadline).await?,
         Action::S3(s3) => s3::s3(s3, context, deadline).await?,
         Action::Admission(admission) => admission::admission(admission, context, deadline).await?,
         Action::Fault(fault) => control::fault(fault, context, deadline).await?,

@@ -77,6 +77,8 @@ fn capabilities(action: &Action) -> Vec<Capability> {
         Action::S3(_) => vec![Capability::S3],
         Action::Http(_) => vec![Capability::Pods],
         Action::Database(_) => vec![Capability::Databases],
+        // Who starts the operator has its log.
+        Action::OperatorLog(_) => vec![Capability::OperatorControl],
         Action::Guard(guard) if guard.requests.is_some() => vec![Capability::AuditLog],
         Action::Permissions(_) => vec![Capability::AuditLog],
         Action::Fault(fault) => match &fault.inject {

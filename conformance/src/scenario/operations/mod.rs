@@ -19,7 +19,7 @@ pub use control::{
 pub use objects::{
     Assert, Delete, Object, ObjectRef, ObjectSelector, Patch, Propagation, Refute, Wait, WaitFor, Write,
 };
-pub use probes::{Http, S3, Script, SecretKey, Sql, SqlExpectation, Tls};
+pub use probes::{Http, OperatorLog, S3, Script, SecretKey, Sql, SqlExpectation, Tls};
 
 use super::timeouts::{Timeout, TimeoutName};
 use super::types::Binding;
@@ -52,6 +52,8 @@ pub enum Action {
     Sql(Sql),
     /// Asks a Service by HTTP. `result` has `status` and `body` (parsed when it is JSON).
     Http(Http),
+    /// Looks for a line in the log of the operator under test.
+    OperatorLog(OperatorLog),
     /// Looks into a bucket. `result` has `objects`, the keys without the prefix.
     S3(S3),
     /// Sends a write that must be denied, or be allowed with certain warnings. `result` is the object when allowed.
@@ -80,6 +82,7 @@ impl Action {
             Self::Release(_) => "release",
             Self::Sql(_) => "sql",
             Self::Http(_) => "http",
+            Self::OperatorLog(_) => "operatorLog",
             Self::S3(_) => "s3",
             Self::Admission(_) => "admission",
             Self::Fault(_) => "fault",
@@ -102,6 +105,7 @@ impl Action {
             | Self::Guard(Guard { description, .. })
             | Self::Sql(Sql { description, .. })
             | Self::Http(Http { description, .. })
+            | Self::OperatorLog(OperatorLog { description, .. })
             | Self::S3(S3 { description, .. })
             | Self::Admission(Admission { description, .. })
             | Self::Fault(InjectFault { description, .. })
@@ -122,6 +126,7 @@ impl Action {
                 (timeout, TimeoutName::Deletion)
             }
             Self::Assert(Assert { timeout, .. })
+            | Self::OperatorLog(OperatorLog { timeout, .. })
             | Self::Error(Refute { timeout, .. })
             | Self::Wait(Wait { timeout, .. }) => (timeout, TimeoutName::Assert),
             Self::Script(Script { timeout, .. }) => (timeout, TimeoutName::Script),
@@ -151,6 +156,7 @@ impl Action {
             | Self::Admission(Admission { outputs, .. })
             | Self::Database(MakeDatabase { outputs, .. }) => outputs,
             Self::Delete(_)
+            | Self::OperatorLog(_)
             | Self::Error(_)
             | Self::Wait(_)
             | Self::Guard(_)

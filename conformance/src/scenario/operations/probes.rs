@@ -36,6 +36,21 @@ pub struct Script {
     pub outputs: Vec<Binding>,
 }
 
+/// `operatorLog`: tried again until the operator has written such a line, whenever that was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OperatorLog {
+    /// Why, for the report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Its limit; `assert` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Timeout>,
+    /// Texts that one line must contain, each.
+    #[schemars(length(min = 1))]
+    pub line: Vec<String>,
+}
+
 /// `sql`: tried again until the expectation holds, each time on a new connection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
