@@ -26,6 +26,12 @@ use self::sources::{Copy, repository, run, scenarios};
 #[path = "support/sources.rs"]
 mod sources;
 
+/// Stands for scenarios when the operator is not ready within its time.
+const NO_START: &str = "the operator does not start";
+
+/// How many scenarios are tried before all.
+const FIRST: usize = 16;
+
 /// A change of the operator, as `cargo mutants --list --json` tells it.
 #[derive(Deserialize)]
 struct Mutant {
@@ -139,7 +145,8 @@ fn sample() -> Result<(), Failed> {
     let next = || queue.lock().expect("nobody fails while holding it").next();
     let worker = || -> Result<(), String> {
         while let Some(mutant) = next() {
-            let verdict = judge(mutant).map_err(|failed| format!("{}: {failed:?}", mutant.name))?;
+            let verdict =
+                judge(mutant, &killers(&results)?).map_err(|failed| format!("{}: {failed:?}", mutant.name))?;
             eprintln!("{:?}: {} {:?}", verdict.outcome, verdict.mutant, verdict.by);
             let line = serde_json::to_string(&verdict).map_err(|error| error.to_string())? + "\n";
             let mut file =
@@ -194,8 +201,8 @@ fn draw(mutants: Vec<Mutant>, size: usize, seed: usize) -> (Vec<Mutant>, Vec<Mut
     (drawn, rest)
 }
 
-/// Builds the operator with the change in it, and runs the suite until something fails.
-fn judge(mutant: &Mutant) -> Result<Verdict, Failed> {
+/// Builds the operator with the change in it, and runs the suite until something fails: `first` some scenarios of it, then all.
+fn judge(mutant: &Mutant, first: &[String]) -> Result<Verdict, Failed> {
     let verdict = |outcome, by| Ok(Verdict { mutant: mutant.identity.clone(), outcome, by });
     let copy = Copy::take()?;
     let file = copy.path.join(&mutant.file);
@@ -208,14 +215,29 @@ fn judge(mutant: &Mutant) -> Result<Verdict, Failed> {
     if !build.status()?.success() {
         return verdict(Outcome::Unviable, BTreeSet::new());
     }
-    let reports = tempfile::tempdir()?;
-    let output = copy.suite(reports.path()).arg("--fail-fast").output()?;
-    match output.status.code() {
-        Some(0) => verdict(Outcome::Survived, BTreeSet::new()),
-        Some(1) => verdict(Outcome::Killed, failed(reports.path())?),
-        Some(11) => verdict(Outcome::Killed, BTreeSet::from(["the operator does not start".to_owned()])),
-        _ => Err(String::from_utf8_lossy(&output.stderr).into_owned().into()),
+    for names in [first, &[]].iter().skip(usize::from(first.is_empty())) {
+        let reports = tempfile::tempdir()?;
+        let output = copy.suite(reports.path()).arg("--fail-fast").args(*names).output()?;
+        match output.status.code() {
+            Some(0) => {}
+            Some(1) => return verdict(Outcome::Killed, failed(reports.path())?),
+            Some(11) => return verdict(Outcome::Killed, BTreeSet::from([NO_START.to_owned()])),
+            _ => return Err(String::from_utf8_lossy(&output.stderr).into_owned().into()),
+        }
     }
+    verdict(Outcome::Survived, BTreeSet::new())
+}
+
+/// The scenarios that have killed most of the mutants so far, which are tried first.
+fn killers(results: &PathBuf) -> Result<Vec<String>, String> {
+    let mut kills: BTreeMap<String, usize> = BTreeMap::new();
+    let known = verdicts(results).map_err(|failed| format!("{failed:?}"))?;
+    for scenario in known.into_values().flat_map(|verdict| verdict.by).filter(|by| by != NO_START) {
+        *kills.entry(scenario).or_default() += 1;
+    }
+    let mut kills: Vec<_> = kills.into_iter().collect();
+    kills.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
+    Ok(kills.into_iter().take(FIRST).map(|(scenario, _)| format!("={scenario}")).collect())
 }
 
 fn failed(reports: &Path) -> Result<BTreeSet<String>, Failed> {
