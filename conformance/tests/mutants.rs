@@ -145,8 +145,12 @@ fn sample() -> Result<(), Failed> {
     let next = || queue.lock().expect("nobody fails while holding it").next();
     let worker = || -> Result<(), String> {
         while let Some(mutant) = next() {
-            let verdict =
-                judge(mutant, &killers(&results)?).map_err(|failed| format!("{}: {failed:?}", mutant.name))?;
+            // What cannot be judged now is told, and left for the next time.
+            let Ok(verdict) = judge(mutant, &killers(&results)?).inspect_err(|failed| {
+                eprintln!("Not judged: {}: {}", mutant.identity, failed.message().unwrap_or_default());
+            }) else {
+                continue;
+            };
             eprintln!("{:?}: {} {:?}", verdict.outcome, verdict.mutant, verdict.by);
             let line = serde_json::to_string(&verdict).map_err(|error| error.to_string())? + "\n";
             let mut file =
@@ -161,6 +165,10 @@ fn sample() -> Result<(), Failed> {
     })?;
 
     let known = verdicts(&results)?;
+    let open = drawn.iter().chain(&missed).filter(|mutant| !known.contains_key(&mutant.identity)).count();
+    if open > 0 {
+        return Err(format!("{open} mutants could not be judged").into());
+    }
     for (name, mutants) in [("the sample", &drawn), ("what unit tests have missed", &missed)] {
         let of = |outcome| mutants.iter().filter(|mutant| known[&mutant.identity].outcome == outcome).count();
         let (killed, survived) = (of(Outcome::Killed), of(Outcome::Survived));
