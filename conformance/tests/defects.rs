@@ -15,7 +15,7 @@ use conformance::scenario::Defect;
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
 
-use self::sources::{Copy, repository, run, scenarios};
+use self::sources::{Copy, repository, run};
 
 #[path = "support/sources.rs"]
 mod sources;
@@ -121,4 +121,11 @@ fn said(report: &Value) -> String {
         lines.insert(line);
     }
     lines.into_iter().collect::<Vec<_>>().join("\n\n")
+}
+
+/// The scenarios of a verdict in a report.
+fn scenarios(report: &Value, verdict: &str) -> BTreeSet<String> {
+    let outcomes = report["outcomes"].as_array().into_iter().flatten();
+    let names = outcomes.filter(|outcome| outcome["verdict"] == verdict).map(|outcome| &outcome["scenario"]);
+    names.filter_map(Value::as_str).map(str::to_owned).collect()
 }

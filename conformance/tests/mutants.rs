@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use self::sources::{Copy, repository, run, scenarios};
+use self::sources::{Copy, repository, run};
 
 #[path = "support/sources.rs"]
 mod sources;
@@ -65,6 +65,9 @@ struct Verdict {
     outcome: Outcome,
     /// The scenarios that failed before the run ended, or what else ended it.
     by: BTreeSet<String>,
+    /// The first failure of each of them: whether they failed for the mutant's sake can be seen by it.
+    #[serde(default)]
+    why: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -211,7 +214,9 @@ fn draw(mutants: Vec<Mutant>, size: usize, seed: usize) -> (Vec<Mutant>, Vec<Mut
 
 /// Builds the operator with the change in it, and runs the suite until something fails: `first` some scenarios of it, then all.
 fn judge(mutant: &Mutant, first: &[String]) -> Result<Verdict, Failed> {
-    let verdict = |outcome, by| Ok(Verdict { mutant: mutant.identity.clone(), outcome, by });
+    let verdict = |outcome, why: BTreeMap<String, String>| {
+        Ok(Verdict { mutant: mutant.identity.clone(), outcome, by: why.keys().cloned().collect(), why })
+    };
     let copy = Copy::take()?;
     let file = copy.path.join(&mutant.file);
     let source = fs::read_to_string(&file)?;
@@ -221,7 +226,7 @@ fn judge(mutant: &Mutant, first: &[String]) -> Result<Verdict, Failed> {
     build.args(["build", "--quiet", "--workspace", "--bin=dittofs-operator"]).current_dir(&copy.path);
     build.env_remove("CARGO_TARGET_DIR").stderr(Stdio::null());
     if !build.status()?.success() {
-        return verdict(Outcome::Unviable, BTreeSet::new());
+        return verdict(Outcome::Unviable, BTreeMap::new());
     }
     for names in [first, &[]].iter().skip(usize::from(first.is_empty())) {
         let reports = tempfile::tempdir()?;
@@ -229,11 +234,11 @@ fn judge(mutant: &Mutant, first: &[String]) -> Result<Verdict, Failed> {
         match output.status.code() {
             Some(0) => {}
             Some(1) => return verdict(Outcome::Killed, failed(reports.path())?),
-            Some(11) => return verdict(Outcome::Killed, BTreeSet::from([NO_START.to_owned()])),
+            Some(11) => return verdict(Outcome::Killed, BTreeMap::from([(NO_START.to_owned(), String::new())])),
             _ => return Err(String::from_utf8_lossy(&output.stderr).into_owned().into()),
         }
     }
-    verdict(Outcome::Survived, BTreeSet::new())
+    verdict(Outcome::Survived, BTreeMap::new())
 }
 
 /// The scenarios that have killed most of the mutants so far, which are tried first.
@@ -248,9 +253,12 @@ fn killers(results: &PathBuf) -> Result<Vec<String>, String> {
     Ok(kills.into_iter().take(FIRST).map(|(scenario, _)| format!("={scenario}")).collect())
 }
 
-fn failed(reports: &Path) -> Result<BTreeSet<String>, Failed> {
+fn failed(reports: &Path) -> Result<BTreeMap<String, String>, Failed> {
     let report: Value = serde_json::from_str(&fs::read_to_string(reports.join("report.json"))?)?;
-    Ok(scenarios(&report, "failed"))
+    let outcomes = report["outcomes"].as_array().into_iter().flatten();
+    let failed = outcomes.filter(|outcome| outcome["verdict"] == "failed");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(failed.map(|one| (text(&one["scenario"]), text(&one["failures"][0]["message"]))).collect())
 }
 
 fn verdicts(results: &PathBuf) -> Result<BTreeMap<String, Verdict>, Failed> {

@@ -1,13 +1,11 @@
 //! Copies of the repository's sources in the cache, to be broken on purpose and judged.
 
-use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use conformance::tools::Cache;
 use libtest_mimic::Failed;
-use serde_json::Value;
 
 /// A copy of the sources, without the working tree's `target`: it keeps its own, so that only the operator is compiled
 /// again for each change. One user at a time has it.
@@ -61,13 +59,6 @@ impl Copy {
         suite.env_remove("CARGO_TARGET_DIR").stdout(Stdio::null());
         suite
     }
-}
-
-/// The scenarios of a verdict in a report.
-pub fn scenarios(report: &Value, verdict: &str) -> BTreeSet<String> {
-    let outcomes = report["outcomes"].as_array().into_iter().flatten();
-    let names = outcomes.filter(|outcome| outcome["verdict"] == verdict).map(|outcome| &outcome["scenario"]);
-    names.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// The sources.
