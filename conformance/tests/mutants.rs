@@ -233,9 +233,13 @@ fn judge(mutant: &Mutant, first: &[String]) -> Result<Verdict, Failed> {
         let output = copy.suite(reports.path()).arg("--fail-fast").args(*names).output()?;
         match output.status.code() {
             Some(0) => {}
-            Some(1) => return verdict(Outcome::Killed, failed(reports.path())?),
+            Some(1) => return verdict(Outcome::Killed, unsuccessful(reports.path(), "failed")?),
             Some(11) => return verdict(Outcome::Killed, BTreeMap::from([(NO_START.to_owned(), String::new())])),
-            _ => return Err(String::from_utf8_lossy(&output.stderr).into_owned().into()),
+            code => {
+                let errors = unsuccessful(reports.path(), "error").unwrap_or_default();
+                let said = String::from_utf8_lossy(&output.stderr);
+                return Err(format!("the suite ended with {code:?}: {errors:?}\n{said}").into());
+            }
         }
     }
     verdict(Outcome::Survived, BTreeMap::new())
@@ -253,10 +257,11 @@ fn killers(results: &PathBuf) -> Result<Vec<String>, String> {
     Ok(kills.into_iter().take(FIRST).map(|(scenario, _)| format!("={scenario}")).collect())
 }
 
-fn failed(reports: &Path) -> Result<BTreeMap<String, String>, Failed> {
+/// The scenarios with a verdict, each with its first failure.
+fn unsuccessful(reports: &Path, verdict: &str) -> Result<BTreeMap<String, String>, Failed> {
     let report: Value = serde_json::from_str(&fs::read_to_string(reports.join("report.json"))?)?;
     let outcomes = report["outcomes"].as_array().into_iter().flatten();
-    let failed = outcomes.filter(|outcome| outcome["verdict"] == "failed");
+    let failed = outcomes.filter(|outcome| outcome["verdict"] == verdict);
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     Ok(failed.map(|one| (text(&one["scenario"]), text(&one["failures"][0]["message"]))).collect())
 }
