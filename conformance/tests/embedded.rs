@@ -44,7 +44,7 @@ fn plan(directory: &Path) -> Plan {
 }
 
 fn request(isolation: Isolation) -> LeaseRequest {
-    LeaseRequest { scenario: "a/test".to_owned(), isolation, needs: [].into() }
+    LeaseRequest { scenario: "a/test".to_owned(), isolation, needs: [].into(), aside: false }
 }
 
 #[tokio::test]

@@ -120,7 +120,12 @@ impl Bench {
         measured: &mut Measured,
         interrupted: &CancellationToken,
     ) -> Result<Option<Exit>, CliError> {
-        let request = LeaseRequest { scenario: "bench".to_owned(), isolation: Isolation::Namespace, needs: [].into() };
+        let request = LeaseRequest {
+            scenario: "bench".to_owned(),
+            isolation: Isolation::Namespace,
+            needs: [].into(),
+            aside: false,
+        };
         let site = environment.lease(request).await?;
         first_apply(&*site).await?;
         measured.up.push(begin.elapsed().as_secs_f64());

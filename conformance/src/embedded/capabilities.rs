@@ -19,14 +19,13 @@ const NEVER: [(Capability, &str); 3] = [
 pub fn foreseen(settings: &Settings) -> Capabilities {
     let mut absent: BTreeMap<Capability, String> = NEVER.map(|(capability, why)| (capability, why.to_owned())).into();
     let Ok(implementation) = Implementation::load(&settings.implementation) else {
-        return Capabilities { absent, declared: Declared::default() };
+        return Capabilities { absent, declared: Declared::default(), aside: false };
     };
     if implementation.webhook.is_none() {
         absent.insert(Capability::Webhook, without_webhook(&implementation));
     }
-    absent.extend(without_control_planes(&implementation));
     absent.extend(without_election(&implementation));
-    Capabilities { absent, declared: implementation.declared() }
+    complete(absent, &implementation)
 }
 
 fn without_webhook(implementation: &Implementation) -> String {
@@ -64,9 +63,15 @@ pub(super) fn capabilities(parts: &Parts, implementation: &Implementation, webho
     if !webhook {
         absent.insert(Capability::Webhook, without_webhook(implementation));
     }
-    absent.extend(without_control_planes(implementation));
     absent.extend(without_election(implementation));
-    Capabilities { absent, declared: implementation.declared() }
+    complete(absent, implementation)
+}
+
+fn complete(mut absent: BTreeMap<Capability, String>, implementation: &Implementation) -> Capabilities {
+    let single = without_control_planes(implementation);
+    let aside = single.is_none();
+    absent.extend(single);
+    Capabilities { absent, declared: implementation.declared(), aside }
 }
 
 #[cfg(test)]

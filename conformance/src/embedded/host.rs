@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use tokio::sync::OnceCell;
 
 use super::capabilities::capabilities;
 use super::lease::EmbeddedLease;
@@ -41,6 +42,8 @@ pub struct Host {
     /// The operator's program as it was when it was started.
     program: Option<FileStamp>,
     own: Own,
+    /// The one beside the shared one, from the first scenario that is to be alone while others run.
+    aside: OnceCell<Arc<Stack>>,
 }
 
 impl Host {
@@ -62,7 +65,13 @@ impl Host {
             shared,
             stack: Arc::new(stack),
             own: Own::default(),
+            aside: OnceCell::new(),
         })
+    }
+
+    async fn another(&self, name: &str, crash: CrashScope) -> anyhow::Result<Arc<Stack>> {
+        let directory = self.shared.spawner.run().directory().join(name);
+        Ok(Arc::new(Stack::start(Arc::clone(&self.shared), &directory, crash).await?))
     }
 }
 
@@ -90,7 +99,7 @@ impl supervisor::Host for Host {
     }
 
     fn control_planes(&self) -> usize {
-        1 + self.own.lock().len()
+        1 + self.own.lock().len() + usize::from(self.aside.initialized())
     }
 
     fn lanes(&self) -> &Lanes {
@@ -99,10 +108,14 @@ impl supervisor::Host for Host {
 
     async fn lease(&self, number: u64, request: &LeaseRequest, permit: Permit) -> anyhow::Result<Box<dyn Lease>> {
         let stack = match request.isolation {
+            Isolation::Operator if request.aside => {
+                let begun = self.aside.get_or_try_init(|| self.another("aside", CrashScope::Namespace));
+                Arc::clone(begun.await?)
+            }
             Isolation::Namespace | Isolation::Operator => Arc::clone(&self.stack),
             Isolation::Cluster => {
-                let directory = self.shared.spawner.run().directory().join(format!("own-{number}"));
-                let stack = Arc::new(Stack::start(Arc::clone(&self.shared), &directory).await?);
+                // Nobody else is there: as in reality, a crash stops all of Percona.
+                let stack = self.another(&format!("own-{number}"), CrashScope::Operator).await?;
                 self.own.lock().insert(number, Arc::clone(&stack));
                 stack
             }
@@ -122,7 +135,7 @@ impl supervisor::Host for Host {
 
     async fn end(&self) {
         let own = std::mem::take(&mut *self.own.lock());
-        let own = futures::future::join_all(own.values().map(|stack| stack.stop()));
-        tokio::join!(own, self.stack.stop());
+        let others = own.values().chain(self.aside.get());
+        tokio::join!(futures::future::join_all(others.map(|stack| stack.stop())), self.stack.stop());
     }
 }

@@ -102,11 +102,10 @@ impl Stack {
     }
 
     /// A second control plane, from nothing.
-    pub async fn start(shared: Arc<Shared>, directory: &Path) -> anyhow::Result<Self> {
+    pub async fn start(shared: Arc<Shared>, directory: &Path, crash: CrashScope) -> anyhow::Result<Self> {
         create(directory)?;
         let plane = shared.parts.control_plane(&shared.spawner, &shared.percona, &directory.join("plane")).await?;
-        // Nobody else is there: as in reality, a crash stops all of Percona.
-        Self::assemble(shared, plane, directory, CrashScope::Operator).await
+        Self::assemble(shared, plane, directory, crash).await
     }
 
     pub fn plane(&self) -> &ControlPlane {

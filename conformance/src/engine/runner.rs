@@ -52,8 +52,12 @@ pub async fn run(environment: &dyn Environment, job: &Job, settings: &Settings) 
         run.outcome.reason = Some(reason.to_owned());
         return run.outcome;
     }
-    let request =
-        LeaseRequest { scenario: scenario.name.clone(), isolation: scenario.isolation, needs: scenario.needs.clone() };
+    let request = LeaseRequest {
+        scenario: scenario.name.clone(),
+        isolation: scenario.isolation,
+        needs: scenario.needs.clone(),
+        aside: job.aside,
+    };
     let leased = settings.interrupted.run_until_cancelled(environment.lease(request)).await;
     run.outcome.started = Timestamp::now();
     match leased {

@@ -24,6 +24,8 @@ pub struct Job {
     pub file: PathBuf,
     /// Which repetition of it, from 1.
     pub repetition: u32,
+    /// Whether it has the control plane beside the shared one, while others use that.
+    pub aside: bool,
 }
 
 /// What to do with the scenarios.
@@ -62,7 +64,7 @@ pub fn plan(scenarios: &[(Arc<Scenario>, PathBuf)], order: &Order) -> Vec<Job> {
     for repetition in 1..=order.repeat {
         let mut round: Vec<Job> = scenarios
             .iter()
-            .map(|(scenario, file)| Job { scenario: scenario.clone(), file: file.clone(), repetition })
+            .map(|(scenario, file)| Job { scenario: scenario.clone(), file: file.clone(), repetition, aside: false })
             .collect();
         if let Some(random) = &mut random {
             round.shuffle(random);
@@ -72,8 +74,38 @@ pub fn plan(scenarios: &[(Arc<Scenario>, PathBuf)], order: &Order) -> Vec<Job> {
     jobs
 }
 
-/// Runs `jobs` and tells each end as it comes. What needs the whole site comes last, one after the other: it would make
-/// all others wait in the middle. What is about the whole run comes at the very end, if all others have passed. What an interruption keeps from beginning is told as interrupted.
+/// Jobs that may run at the same time as those of other lanes.
+struct Lane {
+    waiting: VecDeque<Job>,
+    parallel: usize,
+    running: usize,
+}
+
+impl Lane {
+    fn new(jobs: Vec<Job>, parallel: usize) -> Self {
+        Self { waiting: jobs.into(), parallel, running: 0 }
+    }
+}
+
+/// The lanes, stage after stage. What needs the whole control plane has one beside the shared one where that can be, and else
+/// comes after all others, one after the other: it would make them wait in the middle. What is about the whole run comes
+/// at the very end.
+fn stages(jobs: Vec<Job>, parallel: usize, aside: bool) -> Vec<Vec<Lane>> {
+    let (last, jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.scenario.about_the_run());
+    let (alone, beside): (Vec<Job>, Vec<Job>) =
+        jobs.into_iter().partition(|job| job.scenario.isolation == Isolation::Operator);
+    let parallel = parallel.max(1);
+    if !aside || beside.is_empty() {
+        return vec![vec![Lane::new(beside, parallel)], vec![Lane::new(alone, 1)], vec![Lane::new(last, 1)]];
+    }
+    let alone = alone.into_iter().map(|job| Job { aside, ..job }).collect();
+    // They mostly wait, and would keep others from beginning.
+    let (own, beside) = beside.into_iter().partition(|job| job.scenario.isolation == Isolation::Cluster);
+    vec![vec![Lane::new(beside, parallel), Lane::new(alone, 1), Lane::new(own, 1)], vec![Lane::new(last, 1)]]
+}
+
+/// Runs `jobs` in their lanes and tells each end as it comes. What is about the whole run is judged only if all others have
+/// passed. What an interruption keeps from beginning is told as interrupted.
 pub async fn run(
     environment: Arc<dyn Environment>,
     jobs: Vec<Job>,
@@ -81,30 +113,33 @@ pub async fn run(
     settings: &Settings,
     mut tell: impl FnMut(Progress<'_>),
 ) {
-    let (last, jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.scenario.about_the_run());
-    let (alone, beside): (Vec<Job>, Vec<Job>) =
-        jobs.into_iter().partition(|job| job.scenario.isolation == Isolation::Operator);
     let mut stopped = false;
     let mut unknown = pace.partial.then(|| "it is about a whole run, and this one is of some scenarios".to_owned());
-    for (group, parallel) in [(beside, pace.parallel.max(1)), (alone, 1), (last, 1)] {
-        let mut waiting = VecDeque::from(group);
-        if waiting.front().is_some_and(|job| job.scenario.about_the_run())
-            && let Some(why) = &unknown
-        {
-            for job in waiting.drain(..) {
-                tell(Progress::Ended(Box::new(runner::skipped(&job, why))));
+    for mut lanes in stages(jobs, pace.parallel, environment.capabilities().aside) {
+        for lane in &mut lanes {
+            if lane.waiting.front().is_some_and(|job| job.scenario.about_the_run())
+                && let Some(why) = &unknown
+            {
+                for job in lane.waiting.drain(..) {
+                    tell(Progress::Ended(Box::new(runner::skipped(&job, why))));
+                }
             }
         }
         let mut running = JoinSet::new();
         loop {
-            while running.len() < parallel && !stopped && !settings.interrupted.is_cancelled() {
-                let Some(job) = waiting.pop_front() else { break };
-                tell(Progress::Began(&job));
-                running.spawn(one(environment.clone(), job, settings.clone()));
+            for (number, lane) in lanes.iter_mut().enumerate() {
+                while lane.running < lane.parallel && !stopped && !settings.interrupted.is_cancelled() {
+                    let Some(job) = lane.waiting.pop_front() else { break };
+                    tell(Progress::Began(&job));
+                    lane.running += 1;
+                    let outcome = one(environment.clone(), job, settings.clone());
+                    running.spawn(async move { (number, outcome.await) });
+                }
             }
             let Some(ended) = running.join_next().await else { break };
             // A job catches its own panics; nobody aborts one.
-            let Ok(outcome) = ended else { continue };
+            let Ok((number, outcome)) = ended else { continue };
+            lanes[number].running -= 1;
             if outcome.verdict != Verdict::Passed {
                 unknown.get_or_insert_with(|| {
                     format!("it is about a whole run, and in this one {} did not pass", outcome.scenario)
@@ -114,7 +149,7 @@ pub async fn run(
             tell(Progress::Ended(Box::new(outcome)));
         }
         let why = if stopped { "not begun: --fail-fast" } else { "not begun" };
-        for job in waiting {
+        for job in lanes.into_iter().flat_map(|lane| lane.waiting) {
             tell(Progress::Ended(Box::new(runner::not_begun(&job, why))));
         }
     }
@@ -146,6 +181,29 @@ mod tests {
     #[test]
     fn repetitions_come_round_by_round() {
         assert_eq!(order(2, None), ["a1", "b1", "c1", "d1", "a2", "b2", "c2", "d2"]);
+    }
+
+    #[test]
+    fn who_must_be_alone_is_so_beside_the_others_or_after_them() {
+        let jobs = || {
+            let mut all = scenarios(&["a", "alone", "own", "b"]);
+            Arc::make_mut(&mut all[1].0).isolation = Isolation::Operator;
+            Arc::make_mut(&mut all[2].0).isolation = Isolation::Cluster;
+            plan(&all, &Order { repeat: 1, shuffle: None })
+        };
+        let shown = |stages: Vec<Vec<Lane>>| -> Vec<Vec<String>> {
+            let lane = |lane: &Lane| {
+                let jobs = lane.waiting.iter();
+                jobs.map(|job| format!("{}{}", job.scenario.name, if job.aside { " aside" } else { "" }))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            };
+            stages.iter().map(|lanes| lanes.iter().map(lane).collect()).collect()
+        };
+        assert_eq!(shown(stages(jobs(), 4, true)), [vec!["a, b", "alone aside", "own"], vec![""]]);
+        assert_eq!(shown(stages(jobs(), 4, false)), [["a, own, b"], ["alone"], [""]]);
+        let alone = jobs().into_iter().filter(|job| job.scenario.name == "alone").collect();
+        assert_eq!(shown(stages(alone, 4, true)), [[""], ["alone"], [""]]);
     }
 
     #[test]

@@ -50,6 +50,10 @@ pub enum Capability {
 pub struct Capabilities {
     /// Absent capabilities and why they are: a sentence that a person can act on.
     pub absent: BTreeMap<Capability, String>,
+    /// Whether scenarios that must be alone on a control plane can have one beside the shared one, one after the other, so that the
+    /// others need not wait for them.
+    #[serde(default)]
+    pub aside: bool,
     /// Where the implementation under test declares to differ.
     #[serde(default)]
     pub declared: Declared,

@@ -54,6 +54,9 @@ pub struct LeaseRequest {
     /// What it needs.
     #[serde(default)]
     pub needs: BTreeSet<Capability>,
+    /// With [`Isolation::Operator`]: on the control plane beside the shared one, see [`Capabilities::aside`].
+    #[serde(default)]
+    pub aside: bool,
 }
 
 /// Where scenarios run. Closing one ends everything that it started.

@@ -29,7 +29,7 @@ fn never() -> BTreeMap<Capability, String> {
 pub fn foreseen(settings: &Settings) -> Capabilities {
     let implementation = Implementation::load(&settings.implementation);
     let declared = implementation.map_or_else(|_| Declared::default(), |implementation| implementation.declared());
-    Capabilities { absent: never(), declared }
+    Capabilities { absent: never(), declared, aside: false }
 }
 
 /// The capabilities of an environment made of `parts` for `implementation`.
@@ -56,7 +56,7 @@ pub(super) fn capabilities(
         let name = &implementation.name;
         absent.insert(Capability::Webhook, format!("the chart of {name} registers no validating webhook"));
     }
-    Capabilities { absent, declared: implementation.declared() }
+    Capabilities { absent, declared: implementation.declared(), aside: false }
 }
 
 #[cfg(test)]

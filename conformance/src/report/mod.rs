@@ -132,7 +132,12 @@ mod tests_support {
         let text = "{apiVersion: conformance.dittofs.com/v1alpha1, kind: Scenario, claim: c, steps: []}";
         let mut scenario: crate::scenario::Scenario = serde_yaml::from_str(text).unwrap();
         scenario.name = name.to_owned();
-        let job = Job { scenario: Arc::new(scenario), file: format!("scenarios/{name}.yaml").into(), repetition: 1 };
+        let job = Job {
+            scenario: Arc::new(scenario),
+            file: format!("scenarios/{name}.yaml").into(),
+            repetition: 1,
+            aside: false,
+        };
         let mut outcome = Outcome { verdict, started: Timestamp::UNIX_EPOCH, ..Outcome::new(&job) };
         outcome.reason = match verdict {
             Verdict::Passed | Verdict::Interrupted => None,

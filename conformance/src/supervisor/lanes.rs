@@ -15,6 +15,8 @@ pub struct Lanes {
     shared: Arc<RwLock<()>>,
     /// Leave for control planes beside the shared one; none where there cannot be any.
     own: Option<Arc<Semaphore>>,
+    /// The one beside the shared one for who must be alone.
+    aside: Arc<RwLock<()>>,
 }
 
 /// Leave to use a control plane, until it is dropped.
@@ -37,12 +39,17 @@ enum Guard {
 impl Lanes {
     /// `own`: how many control planes beside the shared one there may be at a time.
     pub fn new(own: usize) -> Self {
-        Self { shared: Arc::default(), own: Some(Arc::new(Semaphore::new(own.max(1)))) }
+        Self { own: Some(Arc::new(Semaphore::new(own.max(1)))), ..Self::single() }
     }
 
     /// There is the shared control plane alone: who needs one of its own gets the shared one, alone.
     pub fn single() -> Self {
-        Self { shared: Arc::default(), own: None }
+        Self { shared: Arc::default(), own: None, aside: Arc::default() }
+    }
+
+    /// Waits for leave to use the control plane beside the shared one, alone. Given up by dropping the future.
+    pub async fn enter_aside(&self) -> Permit {
+        Permit { _guard: Guard::Exclusive(Arc::clone(&self.aside).write_owned().await) }
     }
 
     /// Waits for leave. Given up by dropping the future.
@@ -80,6 +87,17 @@ mod tests {
         assert!(lanes.enter(Isolation::Namespace).now_or_never().is_none());
         drop(alone);
         lanes.enter(Isolation::Namespace).await;
+    }
+
+    #[tokio::test]
+    async fn one_at_a_time_is_alone_beside_the_others() {
+        let lanes = Lanes::new(1);
+        let _others = lanes.enter(Isolation::Namespace).await;
+        let aside = lanes.enter_aside().await;
+        assert!(lanes.enter_aside().now_or_never().is_none());
+        assert!(lanes.enter(Isolation::Namespace).now_or_never().is_some());
+        drop(aside);
+        assert!(lanes.enter_aside().now_or_never().is_some());
     }
 
     #[tokio::test]

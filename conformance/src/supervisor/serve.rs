@@ -128,10 +128,17 @@ impl Service {
         reader: &mut BufReader<OwnedReadHalf>,
     ) -> Option<anyhow::Result<Box<dyn Lease>>> {
         self.users.send_modify(|users| drop(users.insert(number, request.scenario.clone())));
+        let isolation = self.host.isolation(request);
+        let leave = async {
+            match isolation {
+                Isolation::Operator if request.aside => self.host.lanes().enter_aside().await,
+                isolation => self.host.lanes().enter(isolation).await,
+            }
+        };
         let permit = tokio::select! {
             biased;
             error = self.host.broken(), if request.isolation != Isolation::Cluster => return Some(Err(error)),
-            permit = self.host.lanes().enter(self.host.isolation(request)) => permit,
+            permit = leave => permit,
             () = closed(reader) => return None,
         };
         Some(self.host.lease(number, request, permit).await)
