@@ -63,11 +63,9 @@ struct Position {
 struct Verdict {
     mutant: String,
     outcome: Outcome,
-    /// The scenarios that failed before the run ended, or what else ended it.
-    by: BTreeSet<String>,
-    /// The first failure of each of them: whether they failed for the mutant's sake can be seen by it.
-    #[serde(default)]
-    why: BTreeMap<String, String>,
+    /// The scenarios that failed before the run ended, or what else ended it, each with its first failure: by that it can be
+    /// seen whether it failed for the mutant's sake.
+    by: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -154,7 +152,7 @@ fn sample() -> Result<(), Failed> {
             }) else {
                 continue;
             };
-            eprintln!("{:?}: {} {:?}", verdict.outcome, verdict.mutant, verdict.by);
+            eprintln!("{:?}: {} {:?}", verdict.outcome, verdict.mutant, verdict.by.keys());
             let line = serde_json::to_string(&verdict).map_err(|error| error.to_string())? + "\n";
             let mut file =
                 OpenOptions::new().create(true).append(true).open(&results).map_err(|error| error.to_string())?;
@@ -214,9 +212,7 @@ fn draw(mutants: Vec<Mutant>, size: usize, seed: usize) -> (Vec<Mutant>, Vec<Mut
 
 /// Builds the operator with the change in it, and runs the suite until something fails: `first` some scenarios of it, then all.
 fn judge(mutant: &Mutant, first: &[String]) -> Result<Verdict, Failed> {
-    let verdict = |outcome, why: BTreeMap<String, String>| {
-        Ok(Verdict { mutant: mutant.identity.clone(), outcome, by: why.keys().cloned().collect(), why })
-    };
+    let verdict = |outcome, by| Ok(Verdict { mutant: mutant.identity.clone(), outcome, by });
     let copy = Copy::take()?;
     let file = copy.path.join(&mutant.file);
     let source = fs::read_to_string(&file)?;
@@ -249,7 +245,7 @@ fn judge(mutant: &Mutant, first: &[String]) -> Result<Verdict, Failed> {
 fn killers(results: &PathBuf) -> Result<Vec<String>, String> {
     let mut kills: BTreeMap<String, usize> = BTreeMap::new();
     let known = verdicts(results).map_err(|failed| format!("{failed:?}"))?;
-    for scenario in known.into_values().flat_map(|verdict| verdict.by).filter(|by| by != NO_START) {
+    for scenario in known.into_values().flat_map(|verdict| verdict.by.into_keys()).filter(|by| by != NO_START) {
         *kills.entry(scenario).or_default() += 1;
     }
     let mut kills: Vec<_> = kills.into_iter().collect();

@@ -37,7 +37,7 @@ pub struct Run {
 #[command(next_help_heading = "Running")]
 #[allow(clippy::struct_excessive_bools, reason = "flags of a command line are independent of each other")]
 struct RunOptions {
-    /// Scenarios at a time
+    /// Scenarios at a time on the shared control plane; with 1, one after the other
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     parallel: u16,
     /// Begin nothing new after the first failure

@@ -40,7 +40,7 @@ pub struct Order {
 /// How many run at a time, and what ends the run early.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Scenarios at a time.
+    /// Scenarios at a time on the shared control plane; with 1, one after the other.
     pub parallel: usize,
     /// Begins nothing new after the first failure.
     pub fail_fast: bool,
@@ -87,7 +87,7 @@ impl Lane {
     }
 }
 
-/// The lanes, stage after stage. What needs the whole control plane has one beside the shared one where that can be, and else
+/// The lanes, stage after stage; `aside`: see [`crate::environment::Capabilities`]. What needs the whole control plane has one beside the shared one where that can be, and else
 /// comes after all others, one after the other: it would make them wait in the middle. What is about the whole run comes
 /// at the very end.
 fn stages(jobs: Vec<Job>, parallel: usize, aside: bool) -> Vec<Vec<Lane>> {
@@ -95,7 +95,7 @@ fn stages(jobs: Vec<Job>, parallel: usize, aside: bool) -> Vec<Vec<Lane>> {
     let (alone, beside): (Vec<Job>, Vec<Job>) =
         jobs.into_iter().partition(|job| job.scenario.isolation == Isolation::Operator);
     let parallel = parallel.max(1);
-    if !aside || beside.is_empty() {
+    if !aside || parallel == 1 || beside.is_empty() {
         return vec![vec![Lane::new(beside, parallel)], vec![Lane::new(alone, 1)], vec![Lane::new(last, 1)]];
     }
     let alone = alone.into_iter().map(|job| Job { aside, ..job }).collect();
@@ -202,6 +202,7 @@ mod tests {
         };
         assert_eq!(shown(stages(jobs(), 4, true)), [vec!["a, b", "alone aside", "own"], vec![""]]);
         assert_eq!(shown(stages(jobs(), 4, false)), [["a, own, b"], ["alone"], [""]]);
+        assert_eq!(shown(stages(jobs(), 1, true)), [["a, own, b"], ["alone"], [""]]);
         let alone = jobs().into_iter().filter(|job| job.scenario.name == "alone").collect();
         assert_eq!(shown(stages(alone, 4, true)), [[""], ["alone"], [""]]);
     }

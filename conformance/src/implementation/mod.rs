@@ -16,6 +16,7 @@ mod relay;
 mod setup;
 mod template;
 mod unusable;
+mod way;
 mod writes;
 
 pub use election::Handover;

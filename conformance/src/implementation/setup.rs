@@ -146,19 +146,16 @@ impl Site {
         let fixed = implementation.webhook.as_ref().and_then(|webhook| webhook.port);
         let webhook_port = fixed.map_or_else(free_port, Ok)?;
         let mut values = values(implementation, &prepared.log_level);
-        values.extend([
-            ("healthPort", free_port()?.to_string()),
-            ("kubeconfig", directory.join("kubeconfig").display().to_string()),
-            ("metricsPort", free_port()?.to_string()),
-            ("webhookCertificates", certificates.display().to_string()),
-            ("webhookPort", webhook_port.to_string()),
-        ]);
-        Ok(Self { values, webhook_port })
+        values.insert("webhookCertificates", certificates.display().to_string());
+        Ok(Self::of(values, webhook_port, directory)?)
     }
 
     /// Other ports, and a kubeconfig in `directory`; the certificate stays.
     pub fn beside(&self, directory: &Path) -> std::io::Result<Self> {
-        let (mut values, webhook_port) = (self.values.clone(), free_port()?);
+        Self::of(self.values.clone(), free_port()?, directory)
+    }
+
+    fn of(mut values: Values, webhook_port: u16, directory: &Path) -> std::io::Result<Self> {
         values.extend([
             ("healthPort", free_port()?.to_string()),
             ("kubeconfig", directory.join("kubeconfig").display().to_string()),

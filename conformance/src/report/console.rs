@@ -27,7 +27,7 @@ impl<W: Write> Console<W> {
         let environment = &run.environment;
         let noun = if run.planned == 1 { "scenario" } else { "scenarios" };
         self.line(&format!(
-            "running {} {noun}, at most {parallel} at a time: {} {}, environment {} (Kubernetes {}, Percona {})",
+            "running {} {noun}, at most {parallel} at a time on a control plane: {} {}, environment {} (Kubernetes {}, Percona {})",
             run.planned,
             environment.implementation,
             environment.implementation_version,
