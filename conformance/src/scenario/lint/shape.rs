@@ -75,6 +75,10 @@ pub(super) fn operation(action: &Action, key: &Key, node: &Node, problems: &mut 
     }
     match action {
         Action::Apply(write) | Action::Create(write) => {
+            if let Some(times) = write.times.filter(|times| !(2..=1000).contains(times)) {
+                let help = "leave it out for once".to_owned();
+                problems.add(&span_of(node, "times", key), format!("`times` is 2 to 1000, not {times}"), help);
+            }
             if let Some(resource) = &write.resource {
                 object(resource, &span_of(node, "resource", key), problems);
                 if !named(resource) {
@@ -115,6 +119,10 @@ pub(super) fn operation(action: &Action, key: &Key, node: &Node, problems: &mut 
         }
         Action::Http(http) if !http.path.starts_with('/') && !http.path.starts_with("${") => {
             problems.add(&span_of(node, "path", key), "a path begins with `/`", None);
+        }
+        Action::OperatorLog(log) if log.line.is_empty() => {
+            let help = "every line contains nothing".to_owned();
+            problems.add(&span_of(node, "line", key), "`line` must hold at least one text", help);
         }
         Action::S3(s3) if s3.objects.is_empty() && s3.absent.is_empty() && s3.count.is_none() => {
             problems.add(&key.span, "`s3` needs `objects`, `absent` or `count`", None);

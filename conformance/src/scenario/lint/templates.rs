@@ -38,6 +38,10 @@ pub(super) fn fill(step: &mut Step, node: &Node, directory: &Path, problems: &mu
     let source = Source::new(path.display().to_string(), text);
     match parse::template(&source) {
         Ok((template, node)) => {
+            if template.r#try.is_empty() {
+                let help = format!("nothing stands under `try` in {}", path.display());
+                problems.add(&place.span, "a template without operations does nothing", help);
+            }
             (step.r#try, step.catch, step.finally) = (template.r#try, template.catch, template.finally);
             Some(Template { source, node })
         }
