@@ -1,12 +1,13 @@
 //! Pods on a real control plane, run by the node double.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use conformance::controlplane::{Binaries, ControlPlane, CustomResources};
 use conformance::hosts::{Hosts, lookup};
-use conformance::node::{BackOffLimits, Image, ImageTable, Node, Options, log_files};
+use conformance::node::{BackOffLimits, Image, ImageTable, Node, Options, libpq, log_files};
 use conformance::process::{Run, Spawner};
 use conformance::tools::{self, Cache, Display, Workshop};
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -162,12 +163,13 @@ async fn pods_live_as_under_a_kubelet() {
     let hosts = Hosts::create(run.directory().join("hosts")).unwrap();
     let directory = run.directory().join("node");
     let workload = Image::of_workload(Path::new(env!("CARGO_BIN_EXE_conformance")));
+    let postgres = image_of_postgres(run.directory());
     let node = Node::start(Options {
         config: plane.config(),
         spawner,
         hosts: hosts.clone(),
         directory: directory.clone(),
-        images: ImageTable::standard(&workload, None).with("shell:*", Image::default()),
+        images: ImageTable::standard(&workload, Some(postgres)).with("shell:*", Image::default()),
         back_off: BackOffLimits { base: Duration::from_millis(200), longest: Duration::from_secs(6) },
     })
     .await
@@ -183,6 +185,7 @@ async fn pods_live_as_under_a_kubelet() {
         a_stop_is_graceful_until_the_grace_is_over(&fixture),
         an_unready_pod_does_not_serve(&fixture),
         a_program_that_is_missing_is_a_start_error(&fixture),
+        a_client_of_postgres_finds_a_name_that_came_after_it(&fixture),
     );
 
     let site = fixture.site("left-over").await;
@@ -194,6 +197,34 @@ async fn pods_live_as_under_a_kubelet() {
 
     plane.stop().await;
     run.remove().unwrap();
+}
+
+/// An image with a `psql` that tells the address to which it would connect.
+fn image_of_postgres(directory: &Path) -> Image {
+    let (program, scripts) = (directory.join("psql"), directory.join("libpq"));
+    std::fs::write(&program, "#!/bin/sh\necho ${PGHOSTADDR:-unknown}\n").unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    libpq::install(&scripts, Path::new(env!("CARGO_BIN_EXE_conformance")), [program.as_path()]).unwrap();
+    Image { path: vec![scripts], ..Image::default() }
+}
+
+async fn a_client_of_postgres_finds_a_name_that_came_after_it(fixture: &Fixture) {
+    let site = fixture.site("names").await;
+    let [before, after] = ["before", "after"].map(|gate| fixture.directory.join(gate));
+    fifo(&before);
+    fifo(&after);
+    let container = json!({"name": "main", "image": "postgres:16-alpine",
+        "command": ["/bin/sh", "-c", "psql && cat $(BEFORE) $(AFTER) && psql && psql -h other"],
+        "env": [{"name": "BEFORE", "value": before}, {"name": "AFTER", "value": after}, {"name": "PGHOST", "value": "db.names.svc"}]});
+    site.create::<Pod>(json!({"metadata": {"name": "client"}, "spec": {
+        "restartPolicy": "Never", "containers": [container]}}))
+        .await;
+    release(before).await;
+    fixture.hosts.set(["db.names.svc".to_owned()], "127.0.0.5".parse().unwrap()).unwrap();
+    release(after).await;
+    site.state("client", "terminated/Completed").await;
+    let seen = ["unknown", "go", "go", "127.0.0.5", "unknown"];
+    assert_eq!(site.log("client", "main").lines().collect::<Vec<_>>(), seen);
 }
 
 async fn a_stateful_set_comes_up_in_order_rolls_and_goes(fixture: &Fixture) {

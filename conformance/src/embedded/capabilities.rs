@@ -17,19 +17,14 @@ const NEVER: [(Capability, &str); 3] = [
 /// What can be said before anything is started: what the doubles never do, and what the implementation's file declines.
 /// A file that cannot be read declines nothing: starting will say what is wrong with it.
 pub fn foreseen(settings: &Settings) -> Capabilities {
-    let mut absent: BTreeMap<Capability, String> = NEVER.map(|(capability, why)| (capability, why.to_owned())).into();
-    let Ok(implementation) = Implementation::load(&settings.implementation) else {
-        return Capabilities { absent, declared: Declared::default(), aside: false };
-    };
-    if implementation.webhook.is_none() {
-        absent.insert(Capability::Webhook, without_webhook(&implementation));
+    match Implementation::load(&settings.implementation) {
+        Ok(implementation) => complete(never(), &implementation, implementation.webhook.is_some()),
+        Err(_) => Capabilities { absent: never(), declared: Declared::default(), aside: false },
     }
-    absent.extend(without_election(&implementation));
-    complete(absent, &implementation)
 }
 
-fn without_webhook(implementation: &Implementation) -> String {
-    format!("{} has no webhook, says its file", implementation.name)
+fn never() -> BTreeMap<Capability, String> {
+    NEVER.map(|(capability, why)| (capability, why.to_owned())).into()
 }
 
 /// A control plane of its own has an operator of its own.
@@ -47,7 +42,7 @@ fn without_election(implementation: &Implementation) -> Option<(Capability, Stri
 
 /// The capabilities of an environment made of `parts` for `implementation`.
 pub(super) fn capabilities(parts: &Parts, implementation: &Implementation, webhook: bool) -> Capabilities {
-    let mut absent: BTreeMap<Capability, String> = NEVER.map(|(capability, why)| (capability, why.to_owned())).into();
+    let mut absent = never();
     if let Err(reason) = &parts.postgresql {
         for capability in [Capability::Percona, Capability::Databases, Capability::Backups, Capability::PerconaControl]
         {
@@ -60,14 +55,15 @@ pub(super) fn capabilities(parts: &Parts, implementation: &Implementation, webho
     if let Err(reason) = &parts.pgbackrest {
         absent.entry(Capability::Backups).or_insert_with(|| reason.clone());
     }
-    if !webhook {
-        absent.insert(Capability::Webhook, without_webhook(implementation));
-    }
-    absent.extend(without_election(implementation));
-    complete(absent, implementation)
+    complete(absent, implementation, webhook)
 }
 
-fn complete(mut absent: BTreeMap<Capability, String>, implementation: &Implementation) -> Capabilities {
+/// `absent`, and what `implementation` does not offer.
+fn complete(mut absent: BTreeMap<Capability, String>, implementation: &Implementation, webhook: bool) -> Capabilities {
+    if !webhook {
+        absent.insert(Capability::Webhook, format!("{} has no webhook, says its file", implementation.name));
+    }
+    absent.extend(without_election(implementation));
     let single = without_control_planes(implementation);
     let aside = single.is_none();
     absent.extend(single);

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use super::settings::{Settings, Storage};
 use crate::controlplane::{self, Audit, Binaries, ControlPlane, CustomResources};
 use crate::implementation::{Implementation, Prepared};
-use crate::node::{Image, ImageTable};
+use crate::node::{Image, ImageTable, libpq};
 use crate::postgres::{Addresses, Installation};
 use crate::process::Spawner;
 use crate::s3;
@@ -120,6 +120,11 @@ impl Shared {
         )?;
         let (parts, plane) = parts;
         let s3 = parts.s3(settings.storage, &spawner).await?;
+        if let Ok(clients) = &parts.clients {
+            let programs = [clients.psql.path.as_path(), &clients.pg_isready.path];
+            let directory = libpq_scripts(&spawner);
+            libpq::install(&directory, &settings.program, programs).with_context(|| directory.display().to_string())?;
+        }
         let shared = Self {
             spawner,
             settings,
@@ -136,8 +141,9 @@ impl Shared {
     pub fn images(&self) -> ImageTable {
         let postgres = self.parts.clients.as_ref().ok().map(|clients| {
             let tools = [&clients.psql, &clients.pg_isready];
+            let directories = tools.iter().filter_map(|tool| tool.path.parent().map(Path::to_owned));
             Image {
-                path: tools.iter().filter_map(|tool| tool.path.parent().map(Path::to_owned)).collect(),
+                path: std::iter::once(libpq_scripts(&self.spawner)).chain(directories).collect(),
                 environment: tools.iter().flat_map(|tool| tool.env.clone()).collect(),
                 ..Image::default()
             }
@@ -154,6 +160,11 @@ impl Shared {
         let implementation = self.prepared.implementation().clone();
         build(&self.settings, implementation, &self.spawner, &Progress::silent()).await.map(drop)
     }
+}
+
+/// Where the scripts lie that stand for PostgreSQL's client programs in pods.
+fn libpq_scripts(spawner: &Spawner) -> PathBuf {
+    spawner.run().directory().join("libpq")
 }
 
 async fn build(

@@ -12,6 +12,7 @@ mod dispatcher;
 mod events;
 mod expansion;
 mod image;
+pub mod libpq;
 mod lifecycle;
 mod logs;
 mod names;

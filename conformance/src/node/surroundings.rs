@@ -10,7 +10,6 @@ use super::expansion::expand;
 use super::image::Image;
 use super::variables::{self, Sources, VariableError};
 use crate::hosts::{HOSTS_VARIABLE, Hosts};
-use crate::postgres::Target;
 use crate::probe::{ADDRESS_VARIABLE, PORT_VARIABLE};
 use crate::process::Launch;
 
@@ -47,11 +46,7 @@ impl Surroundings {
         if let Some(port) = ports.find(|port| port.name.as_deref() == Some(API_PORT)) {
             base.insert(PORT_VARIABLE.to_owned(), port.container_port.to_string());
         }
-        let mut variables = variables::resolve(container, pod, sources, base)?;
-        if let Some(address) = database_host(&variables).and_then(|host| hosts.get(&host)) {
-            variables.entry("PGHOSTADDR".to_owned()).or_insert_with(|| address.to_string());
-        }
-        Ok(Self { variables, directory: directory.to_owned() })
+        Ok(Self { variables: variables::resolve(container, pod, sources, base)?, directory: directory.to_owned() })
     }
 
     /// A process of the container. An empty `line` cannot be started.
@@ -70,16 +65,9 @@ impl Surroundings {
     }
 }
 
-/// The host that libpq would look up: it knows no names but DNS's, and takes the address from `PGHOSTADDR`.
-fn database_host(variables: &BTreeMap<String, String>) -> Option<String> {
-    let url = || variables.get("DATABASE_URL")?.parse::<Target>().ok().map(|target| target.host);
-    variables.get("PGHOST").cloned().or_else(url)
-}
-
 #[cfg(test)]
 #[allow(clippy::needless_pass_by_value, reason = "JSON literals read better without a reference")]
 mod tests {
-    use rstest::rstest;
     use serde_json::{Value, json};
 
     use super::*;
@@ -88,7 +76,6 @@ mod tests {
     fn surroundings(container: Value) -> (Surroundings, Container) {
         let directory = tempfile::tempdir().unwrap();
         let hosts = Hosts::create(directory.path().join("hosts")).unwrap();
-        hosts.set(["db.a.svc".to_owned()], "127.0.0.5".parse().unwrap()).unwrap();
         let container: Container = serde_json::from_value(container).unwrap();
         let pod = serde_json::from_value(json!({"metadata": {"name": "demo-0"}, "spec": {"containers": []}})).unwrap();
         let image = Image { environment: [("LANG".to_owned(), "C".to_owned())].into(), ..Image::default() };
@@ -108,18 +95,6 @@ mod tests {
         assert_eq!(names, expected);
         assert_eq!((made.variables["HOSTNAME"].as_str(), made.variables[PORT_VARIABLE].as_str()), ("demo-0", "8181"));
         assert!(made.variables[ADDRESS_VARIABLE].starts_with("127."));
-    }
-
-    #[rstest]
-    #[case::by_host(json!([{"name": "PGHOST", "value": "db.a.svc"}]), Some("127.0.0.5"))]
-    #[case::by_url(json!([{"name": "DATABASE_URL", "value": "postgresql://u:p@db.a.svc:5432/d"}]), Some("127.0.0.5"))]
-    #[case::unknown_host(json!([{"name": "PGHOST", "value": "elsewhere"}]), None)]
-    #[case::not_a_url(json!([{"name": "DATABASE_URL", "value": "db.a.svc"}]), None)]
-    #[case::given(json!([{"name": "PGHOST", "value": "db.a.svc"}, {"name": "PGHOSTADDR", "value": "::1"}]), Some("::1"))]
-    #[case::none(json!([]), None)]
-    fn libpq_is_told_the_address_of_a_service(#[case] env: Value, #[case] expected: Option<&str>) {
-        let (made, _) = surroundings(json!({"name": "c", "env": env}));
-        assert_eq!(made.variables.get("PGHOSTADDR").map(String::as_str), expected);
     }
 
     #[test]
