@@ -81,8 +81,11 @@ fn chosen(defect: &Defect) -> Vec<String> {
 }
 
 /// What differs from run to run.
-const FILTERS: [(&str, &str); 11] = [
+const FILTERS: [(&str, &str); 13] = [
     (r"\b\d+ requests of the operator", "<count> requests of the operator"),
+    (r"\b\d+ times in the\b", "<count> times in the"),
+    // Which of several objects of a server comes first.
+    (r"\b(over:|write was) [A-Z]+ [^;\s]+", "$1 <write>"),
     (r"/\S*/scenarios/", "scenarios/"),
     (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "<time>"),
     (r"\b\d\d:\d\d:\d\d\.\d+\b", "<time>"),
