@@ -74,6 +74,10 @@ embedded *ARGS:
 embedded-no-skips:
     cargo run -p conformance -- run --no-skips --allowed-skips ci/allowed-skips.yaml
 
+# The same on every other Kubernetes that is built already; with CI_FULL=1 on all
+embedded-other-versions:
+    ci/other-versions
+
 # Write the conformance report of the last run, or of the given report.json files
 report *ARGS:
     cargo run --quiet -p conformance -- report {{ ARGS }}
@@ -169,4 +173,4 @@ clean:
     cargo run --quiet -p conformance -- clean
 
 # Everything that CI runs, in its order
-ci: fmt-check lint deny workflows generated lint-scenarios test-in-ci embedded-no-skips embedded-minio e2e-offline
+ci: fmt-check lint deny workflows generated lint-scenarios test-in-ci embedded-no-skips embedded-other-versions embedded-minio e2e-offline
