@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ pub struct Minio {
 }
 
 impl Minio {
-    /// Starts MinIO without TLS on a free loopback port.
+    /// Starts MinIO without TLS on a loopback address and port of its own.
     pub(super) async fn start(&self, region: &str, keys: (&str, &str)) -> Result<(Process, SocketAddr), ServerError> {
         std::fs::create_dir_all(self.directory.join("data")).map_err(|error| self.failed(error.to_string()))?;
         let address = free_address().await.map_err(|error| self.failed(error.to_string()))?;
@@ -95,9 +95,13 @@ impl Minio {
     }
 }
 
-/// A port that was free a moment ago. MinIO takes no port 0, so another program may be faster; MinIO then ends at once.
+/// A port that was free a moment ago, since MinIO takes no port 0, on an address that nobody else is likely to have. MinIO shares
+/// ports (`SO_REUSEPORT`): of two that are given the same address and port at once neither would end, and each would get a
+/// part of the connections.
 async fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind("127.0.0.1:0").await?.local_addr()
+    let [a, b, c] = rand::random::<[u8; 3]>();
+    // Neither the net's own address, nor that of a broadcast.
+    TcpListener::bind((Ipv4Addr::new(127, a, b, c.clamp(2, 254)), 0)).await?.local_addr()
 }
 
 /// Sends one request on a connection of its own, which ends with the response.
