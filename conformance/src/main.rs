@@ -1,4 +1,5 @@
-//! The program. A child that is to be launched, the supervisor, a client of PostgreSQL and the workload are handed over before anything else is looked at.
+//! The program. A child that is to be launched, the supervisor, a client of PostgreSQL and the workload are handed over
+//! before anything else is looked at.
 
 use std::process::ExitCode;
 

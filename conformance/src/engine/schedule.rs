@@ -87,9 +87,9 @@ impl Lane {
     }
 }
 
-/// The lanes, stage after stage; `aside`: see [`crate::environment::Capabilities`]. What needs the whole control plane has one beside the shared one where that can be, and else
-/// comes after all others, one after the other: it would make them wait in the middle. What is about the whole run comes
-/// at the very end.
+/// The lanes, stage after stage; `aside`: see [`crate::environment::Capabilities`]. What needs the whole control plane has
+/// one beside the shared one where that can be, and else comes after all others, one after the other: it would make them
+/// wait in the middle. What is about the whole run comes at the very end.
 fn stages(jobs: Vec<Job>, parallel: usize, aside: bool) -> Vec<Vec<Lane>> {
     let (last, jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.scenario.about_the_run());
     let (alone, beside): (Vec<Job>, Vec<Job>) =

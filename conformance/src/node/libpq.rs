@@ -1,7 +1,8 @@
 //! PostgreSQL's client programs, as a pod finds them.
 //!
-//! libpq knows no names but DNS's. So what stands in the `PATH` of a container is a script that goes through here: the host
-//! is looked up in the hosts file each time that the program is started, also when its Service came after the container.
+//! Runs as a process of its own. libpq knows no names but DNS's; so what stands in the `PATH` of a container is a script that
+//! goes through here, and the host is looked up in the hosts file each time that the program is started, also when its
+//! Service came after the container.
 
 use std::ffi::OsString;
 use std::io;
@@ -12,6 +13,7 @@ use std::process::{Command, ExitCode};
 
 use crate::hosts::{self, HOSTS_VARIABLE};
 use crate::postgres::Target;
+use crate::process::shell_line;
 
 /// The hidden subcommand that the binary has to hand over to [`main`].
 pub const COMMAND: &str = "libpq";
@@ -19,7 +21,8 @@ pub const COMMAND: &str = "libpq";
 /// The variable from which libpq takes an address, and looks up nothing.
 const ADDRESS: &str = "PGHOSTADDR";
 
-/// Puts a script of its name for each of `programs` into `directory`, which is made. `conformance` is the suite's own program.
+/// Puts a script of its name for each of `programs` into `directory`, which is made. `conformance` is the suite's own
+/// program.
 ///
 /// # Errors
 /// One cannot be written.
@@ -30,9 +33,9 @@ pub fn install<'a>(
 ) -> io::Result<()> {
     std::fs::create_dir_all(directory)?;
     for program in programs {
-        let words = [conformance.as_os_str(), COMMAND.as_ref(), program.as_os_str()].map(quoted).join(" ");
+        let words = [conformance, Path::new(COMMAND), program].map(|word| word.to_string_lossy().into_owned());
         let script = directory.join(program.file_name().unwrap_or_default());
-        std::fs::write(&script, format!("#!/bin/sh\nexec {words} \"$@\"\n"))?;
+        std::fs::write(&script, format!("#!/bin/sh\nexec {} \"$@\"\n", shell_line(words)))?;
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
     }
     Ok(())
@@ -86,11 +89,6 @@ fn host_in(word: &str) -> Option<String> {
         Ok(target) => Some(target.host),
         Err(_) => word.split_whitespace().find_map(|word| word.strip_prefix("host=")).map(str::to_owned),
     }
-}
-
-/// A word for a shell.
-fn quoted(word: &std::ffi::OsStr) -> String {
-    format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Parts layer: may use the base modules, `postgres` (to read a URL) and `probe` (the names of its variables). The
 //! decisions are pure ([`lifecycle`], [`status`], [`variables`], [`counter`], [`back_off`], [`names`], [`image`]); the worker
-//! of each pod carries them out. `docs/environments/node-double.md` lists what it does not do.
+//! of each pod carries them out; [`libpq`] runs within pods. `docs/environments/node-double.md` lists what it does not do.
 
 mod address;
 mod back_off;

@@ -13,6 +13,7 @@ mod shared_memory;
 pub mod shim;
 mod spawner;
 mod sweep;
+mod words;
 
 pub use child::{Exit, Process};
 pub use launch::{Account, Launch, Output};
@@ -21,6 +22,7 @@ pub use procfs::Identity;
 pub use run::{Found, Run, RunError, State, default_base, list};
 pub use spawner::{Completed, SpawnError, Spawner};
 pub use sweep::{Swept, sweep};
+pub use words::shell_line;
 
 /// The environment variable that every child carries; its value is the id of the run.
 pub const RUN_VARIABLE: &str = "DITTOFS_CONFORMANCE_RUN";

@@ -95,9 +95,9 @@ impl Minio {
     }
 }
 
-/// A port that was free a moment ago, since MinIO takes no port 0, on an address that nobody else is likely to have. MinIO shares
-/// ports (`SO_REUSEPORT`): of two that are given the same address and port at once neither would end, and each would get a
-/// part of the connections.
+/// A port that was free a moment ago, since MinIO takes no port 0, on an address that nobody else is likely to have. MinIO
+/// shares ports (`SO_REUSEPORT`): of two that are given the same address and port at once neither would end, and each would
+/// get a part of the connections.
 async fn free_address() -> io::Result<SocketAddr> {
     let [a, b, c] = rand::random::<[u8; 3]>();
     // Neither the net's own address, nor that of a broadcast.

@@ -25,8 +25,9 @@ pub(super) fn optional_size(generator: &mut SchemaGenerator) -> Schema {
     schema
 }
 
-/// Quantities by resource name, like `resources.limits` of a container: CPU, memory, ephemeral storage and three more. The rule
-/// that compares two such lists costs what there may be in them at most; with sixteen, Kubernetes 1.33 refuses the CRD for it.
+/// Quantities by resource name, like `resources.limits` of a container: CPU, memory, ephemeral storage and three more. The
+/// rule that compares two such lists costs what there may be in them at most; with sixteen, Kubernetes 1.33 refuses the CRD
+/// for it.
 pub(super) fn resource_list(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::config::{self, Config, Instance, Layout, STANZA};
 use super::info::{self, Stanza};
-use crate::process::{Account, Launch, Spawner};
+use crate::process::{Account, Launch, Spawner, shell_line};
 use crate::redact::{redact, register};
 
 /// How long a command may take that only reads or writes a few small objects. pgBackRest retries within it.
@@ -108,9 +108,8 @@ impl Repository {
             .iter()
             .map(|(variable, value)| format!("{variable}={value}"))
             .chain([path.to_string_lossy().into_owned()])
-            .chain(self.arguments(command))
-            .map(|word| format!("'{}'", word.replace('\'', r"'\''")));
-        format!("/usr/bin/env {}", words.collect::<Vec<_>>().join(" "))
+            .chain(self.arguments(command));
+        format!("/usr/bin/env {}", shell_line(words))
     }
 
     /// Makes the stanza in every repository, or brings it up to date, as Percona does.
