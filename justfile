@@ -9,7 +9,7 @@ export PATH := tools + ":" + env("PATH")
 default:
     @just --list
 
-# Install the developer's tools (just, nextest, cargo-deny, zizmor, actionlint) into the cache
+# Install the developer's tools (just, nextest, cargo-deny, zizmor, actionlint, check-jsonschema) into the cache
 bootstrap:
     ci/bootstrap
 
@@ -44,9 +44,12 @@ generated: generate
     # A file that nobody has committed is stale too.
     test -z "$(git status --porcelain -- scenarios implementations operator docs)"
 
-# Check the scenarios without running them
+# Check the scenarios without running them, and hold the files that people copy from to their JSON schemas
 lint-scenarios:
     cargo run --quiet -p conformance -- lint
+    check-jsonschema --schemafile scenarios/schema.json scenarios/[a-z]*/*.yaml
+    check-jsonschema --schemafile scenarios/step-template.schema.json scenarios/_steps/*.yaml
+    check-jsonschema --schemafile implementations/schema.json implementations/*.yaml
 
 # Check the workflows of GitHub Actions
 workflows:
