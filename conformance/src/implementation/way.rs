@@ -44,7 +44,7 @@ pub(super) struct Way {
     pub namespace: Option<String>,
     passed: Mutex<BTreeMap<(Method, String), u32>>,
     pub stops: mpsc::UnboundedSender<()>,
-    pub failed: Mutex<Vec<Instant>>,
+    failed: Mutex<Vec<Instant>>,
     /// Whether the next write is to be its last for now.
     pub holds: AtomicBool,
     pub written: Mutex<Vec<Write>>,

@@ -8,7 +8,7 @@ use crate::scenario::nearest::nearest;
 use crate::scenario::node::{Key, Node};
 use crate::scenario::operations::{
     Action, Admission, AdmissionExpectation, AdmissionRequest, Assert, Object, ObjectSelector, SqlExpectation, Tls,
-    WaitFor,
+    TIMES, WaitFor,
 };
 use crate::scenario::types::Scenario;
 
@@ -75,9 +75,10 @@ pub(super) fn operation(action: &Action, key: &Key, node: &Node, problems: &mut 
     }
     match action {
         Action::Apply(write) | Action::Create(write) => {
-            if let Some(times) = write.times.filter(|times| !(2..=1000).contains(times)) {
+            if let Some(times) = write.times.filter(|times| !TIMES.contains(times)) {
+                let (least, most) = (TIMES.start(), TIMES.end());
                 let help = "leave it out for once".to_owned();
-                problems.add(&span_of(node, "times", key), format!("`times` is 2 to 1000, not {times}"), help);
+                problems.add(&span_of(node, "times", key), format!("`times` is {least} to {most}, not {times}"), help);
             }
             if let Some(resource) = &write.resource {
                 object(resource, &span_of(node, "resource", key), problems);

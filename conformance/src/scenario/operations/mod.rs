@@ -17,7 +17,7 @@ pub use control::{
     RequestsAllowed,
 };
 pub use objects::{
-    Assert, Delete, Object, ObjectRef, ObjectSelector, Patch, Propagation, Refute, Wait, WaitFor, Write,
+    Assert, Delete, Object, ObjectRef, ObjectSelector, Patch, Propagation, Refute, TIMES, Wait, WaitFor, Write,
 };
 pub use probes::{Http, OperatorLog, S3, Script, SecretKey, Sql, SqlExpectation, Tls};
 

@@ -1,5 +1,7 @@
 //! Operations on objects of the API server.
 
+use std::ops::RangeInclusive;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -25,7 +27,7 @@ pub struct Write {
     pub file: Option<String>,
     /// How often it is done, once by default: expressions in `resource` then know the number, `index`, from 1 on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 2, max = 1000))]
+    #[schemars(range(min = *TIMES.start(), max = *TIMES.end()))]
     pub times: Option<u32>,
     /// What later operations need of `result`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -34,6 +36,9 @@ pub struct Write {
     #[serde(skip)]
     pub objects: Vec<Object>,
 }
+
+/// How often an object can be written by one operation.
+pub const TIMES: RangeInclusive<u32> = 2..=1000;
 
 /// A Kubernetes object, or a part of one.
 pub type Object = Map<String, Value>;
