@@ -7,8 +7,8 @@ use serde_json::Value;
 use crate::scenario::nearest::nearest;
 use crate::scenario::node::{Key, Node};
 use crate::scenario::operations::{
-    Action, Admission, AdmissionExpectation, AdmissionRequest, Assert, Object, ObjectSelector, SqlExpectation, Tls,
-    TIMES, WaitFor,
+    Action, Admission, AdmissionExpectation, AdmissionRequest, Assert, Object, ObjectSelector, SqlExpectation, TIMES,
+    Tls, WaitFor,
 };
 use crate::scenario::types::Scenario;
 
