@@ -56,7 +56,8 @@ fn check(defect: &Defect) -> Result<(), Failed> {
         let unexpected = failed.difference(&defect.fails).collect::<Vec<_>>();
         let broken = scenarios(&report, "error");
         return Err(format!(
-            "not caught by {missed:?}; failed without being named {unexpected:?}; errors of the environment {broken:?}\n{}",
+            "not caught by {missed:?}; failed without being named {unexpected:?}; errors of the environment {broken:?}\n{}\n{}",
+            reasons(&report),
             said(&report)
         )
         .into());
@@ -124,6 +125,18 @@ fn said(report: &Value) -> String {
         lines.insert(line);
     }
     lines.into_iter().collect::<Vec<_>>().join("\n\n")
+}
+
+/// Why there is no verdict: each reason once, as when the operator cannot be built.
+fn reasons(report: &Value) -> String {
+    let outcomes = report["outcomes"].as_array().into_iter().flatten();
+    let broken = outcomes.filter(|outcome| outcome["verdict"] == "error");
+    broken
+        .filter_map(|outcome| outcome["reason"].as_str())
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// The scenarios of a verdict in a report.
