@@ -37,7 +37,7 @@ pub struct Write {
     pub objects: Vec<Object>,
 }
 
-/// How often an object can be written by one operation.
+/// What `times` can be: without it an object is written once.
 pub const TIMES: RangeInclusive<u32> = 2..=1000;
 
 /// A Kubernetes object, or a part of one.
