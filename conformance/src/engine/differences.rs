@@ -12,6 +12,9 @@ use crate::scenario::operations::Object;
 /// The kind of which conditions may have other names.
 pub(super) const SERVER: &str = "DittoServer";
 
+/// The kind that tells of them.
+pub(super) const EVENT: &str = "Event";
+
 /// The kind that an implementation may keep when its server is deleted.
 pub(super) const CLUSTER: &str = "PerconaPGCluster";
 
@@ -49,13 +52,21 @@ impl Differences {
         self.state().noted.iter().cloned().collect()
     }
 
-    /// The pattern of an object by the implementation's names for conditions and their reasons.
+    /// The pattern of an object by the implementation's names for conditions and their reasons, of which an Event has one, too.
     pub fn translated(&self, template: &Object) -> Object {
         let mut translated = template.clone();
-        if template.get("kind").is_some_and(|kind| kind == SERVER)
-            && let Some(conditions) = translated.get_mut("status").and_then(|status| status.get_mut("conditions"))
-        {
-            self.translate(conditions);
+        match template.get("kind").and_then(Value::as_str) {
+            Some(SERVER) => {
+                if let Some(conditions) = translated.get_mut("status").and_then(|status| status.get_mut("conditions")) {
+                    self.translate(conditions);
+                }
+            }
+            Some(EVENT) => {
+                if let Some(Value::String(reason)) = translated.get_mut("reason") {
+                    *reason = self.name(SERVER, reason);
+                }
+            }
+            _ => {}
         }
         translated
     }
@@ -156,6 +167,15 @@ mod tests {
                 "the condition or reason WaitingForCredentials is called Waiting"
             ]
         );
+    }
+
+    #[test]
+    fn an_event_has_the_reason_of_its_condition() {
+        let differences = differences();
+        let pattern = json!({"kind": "Event", "reason": "WaitingForCredentials", "type": "DatabaseReady"});
+        let expected = json!({"kind": "Event", "reason": "Waiting", "type": "DatabaseReady"});
+        assert_eq!(translated(&differences, &pattern), expected);
+        assert_eq!(differences.noted().len(), 1);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct Permissions(Mutex<Noted>);
 struct Noted {
     tails: BTreeMap<PathBuf, Tail>,
     used: BTreeSet<Use>,
+    /// The first of each kind of request that was refused.
+    forbidden: BTreeMap<(String, String, String), String>,
 }
 
 impl fmt::Debug for Permissions {
@@ -60,11 +62,21 @@ impl Permissions {
     /// Takes in what the operator has asked for since the last call.
     pub async fn note(&self, log: AuditLog) -> Result<(), Trouble> {
         let mut noted = self.0.lock().await;
-        let Noted { tails, used } = &mut *noted;
+        let Noted { tails, used, forbidden } = &mut *noted;
         let tail = tails.entry(log.path.clone()).or_insert_with(|| Tail::begin(log));
-        let allowed = tail.read().await?.into_iter().filter(|request| !request.forbidden);
-        used.extend(allowed.flat_map(uses));
+        let (refused, allowed): (Vec<_>, Vec<_>) =
+            tail.read().await?.into_iter().partition(|request| request.forbidden);
+        used.extend(allowed.into_iter().flat_map(uses));
+        for request in refused {
+            let kind = (request.verb.clone(), request.group.clone(), request.resource.clone());
+            forbidden.entry(kind).or_insert_with(|| request.to_string());
+        }
         Ok(())
+    }
+
+    /// What was asked for so far and is not allowed: the first request of each kind.
+    pub async fn forbidden(&self) -> Vec<String> {
+        self.0.lock().await.forbidden.values().cloned().collect()
     }
 
     /// What the roles of `user` allow and nobody has used so far.

@@ -87,6 +87,9 @@ impl Lane {
     }
 }
 
+/// What a run of some scenarios cannot say.
+const PARTIAL: &str = "it is about a whole run, and this one is of some scenarios";
+
 /// The lanes, stage after stage; `aside`: see [`crate::environment::Capabilities`]. What needs the whole control plane has
 /// one beside the shared one where that can be, and else comes after all others, one after the other: it would make them
 /// wait in the middle. What is about the whole run comes at the very end.
@@ -104,7 +107,7 @@ fn stages(jobs: Vec<Job>, parallel: usize, aside: bool) -> Vec<Vec<Lane>> {
     vec![vec![Lane::new(beside, parallel), Lane::new(alone, 1), Lane::new(own, 1)], vec![Lane::new(last, 1)]]
 }
 
-/// Runs `jobs` in their lanes and tells each end as it comes. What is about the whole run is judged only if all others have
+/// Runs `jobs` in their lanes and tells each end as it comes. What needs the whole run is judged only if all others have
 /// passed. What an interruption keeps from beginning is told as interrupted.
 pub async fn run(
     environment: Arc<dyn Environment>,
@@ -114,15 +117,15 @@ pub async fn run(
     mut tell: impl FnMut(Progress<'_>),
 ) {
     let mut stopped = false;
-    let mut unknown = pace.partial.then(|| "it is about a whole run, and this one is of some scenarios".to_owned());
+    let mut unknown = pace.partial.then(|| PARTIAL.to_owned());
     for mut lanes in stages(jobs, pace.parallel, environment.capabilities().aside) {
         for lane in &mut lanes {
-            if lane.waiting.front().is_some_and(|job| job.scenario.about_the_run())
-                && let Some(why) = &unknown
-            {
-                for job in lane.waiting.drain(..) {
-                    tell(Progress::Ended(Box::new(runner::skipped(&job, why))));
-                }
+            let Some(why) = &unknown else { break };
+            let (whole, waiting): (Vec<Job>, Vec<Job>) =
+                lane.waiting.drain(..).partition(|job| job.scenario.needs_the_whole_run());
+            lane.waiting = waiting.into();
+            for job in whole {
+                tell(Progress::Ended(Box::new(runner::skipped(&job, why))));
             }
         }
         let mut running = JoinSet::new();
@@ -132,7 +135,7 @@ pub async fn run(
                     let Some(job) = lane.waiting.pop_front() else { break };
                     tell(Progress::Began(&job));
                     lane.running += 1;
-                    let outcome = one(environment.clone(), job, settings.clone());
+                    let outcome = one(environment.clone(), job, settings.clone(), pace.partial.then_some(PARTIAL));
                     running.spawn(async move { (number, outcome.await) });
                 }
             }
@@ -155,8 +158,13 @@ pub async fn run(
     }
 }
 
-async fn one(environment: Arc<dyn Environment>, job: Job, settings: Settings) -> Outcome {
-    runner::run(&*environment, &job, &settings).await
+/// Runs a job. That nothing was found by what is about the whole run means nothing where something is `missing` of it.
+async fn one(environment: Arc<dyn Environment>, job: Job, settings: Settings, missing: Option<&str>) -> Outcome {
+    let outcome = runner::run(&*environment, &job, &settings).await;
+    match missing.filter(|_| outcome.verdict == Verdict::Passed && job.scenario.about_the_run()) {
+        Some(why) => runner::skipped(&job, why),
+        None => outcome,
+    }
 }
 
 #[cfg(test)]

@@ -82,6 +82,11 @@ fn of_object(object: &Object, names: &mut BTreeSet<String>) {
     {
         of_value(conditions, names);
     }
+    if object.get("kind").is_some_and(|kind| kind == "Event")
+        && let Some(reason) = object.get("reason").and_then(Value::as_str).filter(|reason| !reason.contains("${"))
+    {
+        names.insert(reason.to_owned());
+    }
 }
 
 fn of_value(value: &Value, names: &mut BTreeSet<String>) {

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::operations::Action;
+use super::operations::{Action, Object, PermissionsAbout};
 use super::timeouts::{Limit, TimeoutName};
 use crate::environment::{Capability, Isolation};
 
@@ -172,8 +172,28 @@ impl Scenario {
         self.steps.iter().flat_map(Step::operations).chain(&self.catch).chain(&self.finally)
     }
 
+    /// How many servers it makes.
+    pub fn servers(&self) -> u64 {
+        let of = |operation: &Operation| {
+            let (Action::Apply(write) | Action::Create(write)) = &operation.action else { return BTreeMap::new() };
+            let servers =
+                write.objects.iter().filter(|object| object.get("kind").is_some_and(|kind| kind == "DittoServer"));
+            // Whoever applies one again makes no other.
+            let place = |object: &Object| object.get("metadata").map(ToString::to_string).unwrap_or_default();
+            servers.map(|object| (place(object), u64::from(write.times.unwrap_or(1)))).collect()
+        };
+        self.operations().flat_map(of).collect::<BTreeMap<_, _>>().values().sum()
+    }
+
     /// Whether it judges what all scenarios of a run have seen together: then it comes last.
     pub fn about_the_run(&self) -> bool {
         self.operations().any(|operation| matches!(operation.action, Action::Permissions(_)))
+    }
+
+    /// Whether it has a verdict only after a run of all scenarios, of which each has passed.
+    pub fn needs_the_whole_run(&self) -> bool {
+        self.operations().any(|operation| {
+            matches!(&operation.action, Action::Permissions(judged) if judged.about == PermissionsAbout::Unused)
+        })
     }
 }

@@ -39,13 +39,13 @@ async fn once(admission: &Admission, context: &mut Context, deadline: &Deadline)
             (draft.apply(&PatchParams { dry_run, ..apply_params(context) }), draft.subject, draft.feed)
         }
         AdmissionRequest::Patch { r#ref, merge } => {
-            let target = Target::of(r#ref, context, deadline).await?;
+            let target = Target::of_template(r#ref, context, deadline).await?;
             let body = evaluate(&Value::Object(merge.clone()), &context.bindings)?;
             let parameters = PatchParams { dry_run, ..patch_params(context) };
             (target.patch(&body, None, &parameters), target.subject, target.feed)
         }
         AdmissionRequest::Delete(reference) => {
-            let target = Target::of(reference, context, deadline).await?;
+            let target = Target::of_template(reference, context, deadline).await?;
             (target.delete(&DeleteParams { dry_run, ..DeleteParams::background() }), target.subject, target.feed)
         }
     };

@@ -13,7 +13,7 @@ use crate::environment::{AuditLog, FaultId};
 use crate::scenario::expression::evaluate_as;
 use crate::scenario::glob;
 use crate::scenario::operations::{
-    Guard, InjectFault, MakeDatabase, Object, PermissionsUsed, Release, RequestsAllowed, Write,
+    Guard, InjectFault, MakeDatabase, Object, PermissionsAbout, PermissionsUsed, Release, RequestsAllowed, Write,
 };
 
 /// Puts a guard in force.
@@ -65,10 +65,16 @@ fn audit_log(context: &Context) -> Result<AuditLog, Trouble> {
     context.site.audit_log().ok_or_else(|| Trouble::Unsupported("the audit log cannot be read here".to_owned()))
 }
 
-/// Judges that the operator's roles allow nothing that it has not used in this run.
+/// Judges that the operator's roles allow nothing that it has not used in this run, or that it has asked for nothing else.
 pub async fn permissions(permissions: &PermissionsUsed, context: &mut Context) -> Result<Value, Trouble> {
     let log = audit_log(context)?;
     context.permissions.note(log.clone()).await?;
+    if permissions.about == PermissionsAbout::Forbidden {
+        let lines = context.permissions.forbidden().await;
+        let message =
+            || format!("in the whole run the operator has asked for what its roles do not allow\n{}", lines.join("\n"));
+        return if lines.is_empty() { Ok(Value::Null) } else { Err(Failure::new(message()).into()) };
+    }
     let unused = context.permissions.unused(&context.client, &log.operator).await?;
     let unused = unused.iter().filter(|grant| {
         let permission = grant.permission();

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::engine::context::Context;
 use crate::engine::deadline::Deadline;
+use crate::engine::differences::EVENT;
 use crate::engine::secrets;
 use crate::engine::trouble::{Failure, Mismatched, Subject, Trouble};
 use crate::engine::wait;
@@ -49,15 +50,15 @@ impl Expectation {
         found
     }
 
-    /// The objects that match, and what is wrong with the one that comes nearest.
-    fn look(&self, record: &Record) -> (Vec<Arc<Value>>, Option<Failure>) {
+    /// What matches, and what is wrong with the object that comes nearest.
+    fn look(&self, record: &Record) -> (Matching, Option<Failure>) {
         let candidates = record.objects().iter().filter(|(key, _)| self.subject.matches(key));
-        let mut matching = Vec::new();
+        let mut matching = Matching::default();
         let mut nearest: Option<(Subject, &Value, Vec<Mismatch>)> = None;
         for (key, object) in candidates {
             let found = self.judge(object);
             if found.is_empty() {
-                matching.push(object.clone());
+                matching.add(object);
             } else if nearest.as_ref().is_none_or(|(_, _, other)| found.len() < other.len()) {
                 let subject = Subject { name: Some(key.name.clone()), ..self.subject.clone() };
                 nearest = Some((subject, object, found));
@@ -71,20 +72,42 @@ impl Expectation {
     }
 }
 
+/// The objects that match a pattern.
+#[derive(Default)]
+struct Matching {
+    first: Option<Arc<Value>>,
+    count: u64,
+}
+
+impl Matching {
+    fn add(&mut self, object: &Arc<Value>) {
+        self.count += occurrences(object);
+        self.first.get_or_insert_with(|| object.clone());
+    }
+}
+
+/// How often what `object` tells of has happened. Kubernetes folds repeated Events into one with a `count`, or a `series`.
+fn occurrences(object: &Value) -> u64 {
+    if object["kind"] != EVENT {
+        return 1;
+    }
+    [&object["count"], &object["series"]["count"]].into_iter().filter_map(Value::as_u64).max().unwrap_or(1).max(1)
+}
+
 /// Waits until every pattern is matched.
 pub async fn assert(assert: &Assert, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
     let mut result = Value::Null;
     for template in &assert.objects {
         let expectation = Expectation::of(template, assert.any_generation, context)?;
         let since = jiff::Timestamp::now();
-        let wanted = assert.count.map(|count| count as usize);
+        let wanted = assert.count.map(u64::from);
         let object = wait::until(&context.hub, &expectation.feed, deadline, |record| {
             let (matching, nearest) = expectation.look(record);
-            match (matching.first(), wanted) {
-                (Some(first), None) => Ok(first.clone()),
-                (Some(first), Some(wanted)) if matching.len() == wanted => Ok(first.clone()),
+            match (matching.first, wanted) {
+                (Some(first), None) => Ok(first),
+                (Some(first), Some(wanted)) if matching.count == wanted => Ok(first),
                 (_, Some(wanted)) => {
-                    let seen = matching.len();
+                    let seen = matching.count;
                     let message = format!("{seen} objects of {} match, and not {wanted}", expectation.subject.kind);
                     let failure = nearest.filter(|_| seen < wanted).unwrap_or_default();
                     Err(Failure { message, ..failure })
@@ -113,9 +136,11 @@ pub async fn refute(refute: &Refute, context: &mut Context, deadline: &Deadline)
         context.hub.catch_up(&expectation.feed, deadline.remaining()).await;
         wait::until(&context.hub, &expectation.feed, deadline, |record| {
             let (matching, _) = expectation.look(record);
-            let Some(object) = matching.first() else { return Ok(()) };
-            let subject = context.subject(object);
-            Err(Failure::new(format!("{subject} matches, and must not")).about(subject))
+            let limit = refute.count.map_or(1, u64::from);
+            let Some(object) = matching.first.filter(|_| matching.count >= limit) else { return Ok(()) };
+            let subject = context.subject(&object);
+            let often = if limit == 1 { String::new() } else { format!(" {} times", matching.count) };
+            Err(Failure::new(format!("{subject} matches{often}, and must not")).about(subject))
         })
         .await?;
     }
@@ -144,4 +169,22 @@ pub(in crate::engine) fn mismatched(subject: &Subject, object: &Value, found: Ve
         }
     };
     found.into_iter().map(show).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[rstest]
+    #[case::no_event(json!({"kind": "Job", "count": 3}), 1)]
+    #[case::once(json!({"kind": "Event"}), 1)]
+    #[case::told_by_the_newer_api(json!({"kind": "Event", "count": 0, "series": null}), 1)]
+    #[case::folded(json!({"kind": "Event", "count": 3}), 3)]
+    #[case::in_a_series(json!({"kind": "Event", "count": 1, "series": {"count": 4}}), 4)]
+    fn an_event_counts_as_often_as_it_happened(#[case] object: Value, #[case] expected: u64) {
+        assert_eq!(occurrences(&object), expected);
+    }
 }

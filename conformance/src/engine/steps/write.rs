@@ -57,15 +57,24 @@ fn repeated(write: &Write, context: &Context) -> Vec<Result<Value, Failure>> {
         .collect()
 }
 
-/// A merge patch or a JSON patch.
+/// A merge patch or a JSON patch, as often as is asked for.
 pub async fn patch(patch: &Patch, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
-    let target = Target::of(&patch.r#ref, context, deadline).await?;
-    let body = match (&patch.merge, &patch.json) {
-        (Some(merge), _) => evaluate(&Value::Object(merge.clone()), &context.bindings)?,
-        (None, operations) => evaluate(&json!(operations), &context.bindings)?,
+    let template = match (&patch.merge, &patch.json) {
+        (Some(merge), _) => Value::Object(merge.clone()),
+        (None, operations) => json!(operations),
     };
-    let request = target.patch(&body, patch.subresource.as_deref(), &patch_params(context));
-    accepted(request, &target.subject, &target.feed, context, deadline).await
+    let mut result = Value::Null;
+    for index in 1..=patch.times.unwrap_or(1) {
+        let mut bindings = context.bindings.clone();
+        if patch.times.is_some() {
+            bindings.set(INDEX, json!(index));
+        }
+        let target = Target::of(&evaluate_as(&patch.r#ref, &bindings)?, context, deadline).await?;
+        let request =
+            target.patch(&evaluate(&template, &bindings)?, patch.subresource.as_deref(), &patch_params(context));
+        result = accepted(request, &target.subject, &target.feed, context, deadline).await?;
+    }
+    Ok(result)
 }
 
 /// The parameters of a server-side apply by the scenario: it takes over the fields that it names.
@@ -140,8 +149,13 @@ pub(super) struct Target {
 
 impl Target {
     /// Evaluates `reference`, and waits until its kind is served.
+    pub async fn of_template(reference: &ObjectRef, context: &Context, deadline: &Deadline) -> Result<Self, Trouble> {
+        Self::of(&evaluate_as(reference, &context.bindings)?, context, deadline).await
+    }
+
+    /// Waits until the kind of `reference` is served.
     pub async fn of(reference: &ObjectRef, context: &Context, deadline: &Deadline) -> Result<Self, Trouble> {
-        let ObjectRef { api_version, kind, name, namespace } = evaluate_as(reference, &context.bindings)?;
+        let ObjectRef { api_version, kind, name, namespace } = reference.clone();
         let kind = Kind { api_version, kind };
         let feed = context.feed(&kind, namespace.as_deref());
         let served = context.served(&feed, deadline).await?;

@@ -73,7 +73,9 @@ pub(super) fn operation(word: &str, node: &Node, scope: &mut Scope, problems: &m
                 value.items().iter().filter_map(|item| item.get("value")).for_each(|item| check(item, scope, problems));
             }
             ("outputs", _) | (_, Mode::Literal) => {}
-            ("resource", Mode::Template) if node.get("times").is_some() => check(value, &scope.with(INDEX), problems),
+            ("resource" | "ref" | "merge" | "json", Mode::Template) if node.get("times").is_some() => {
+                check(value, &scope.with(INDEX), problems);
+            }
             (_, Mode::Template) => check(value, scope, problems),
             (_, Mode::Pattern) => check(value, &scope.in_pattern(), problems),
         }

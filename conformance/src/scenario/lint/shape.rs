@@ -75,11 +75,7 @@ pub(super) fn operation(action: &Action, key: &Key, node: &Node, problems: &mut 
     }
     match action {
         Action::Apply(write) | Action::Create(write) => {
-            if let Some(times) = write.times.filter(|times| !TIMES.contains(times)) {
-                let (least, most) = (TIMES.start(), TIMES.end());
-                let help = "leave it out for once".to_owned();
-                problems.add(&span_of(node, "times", key), format!("`times` is {least} to {most}, not {times}"), help);
-            }
+            self::times(write.times, key, node, problems);
             if let Some(resource) = &write.resource {
                 object(resource, &span_of(node, "resource", key), problems);
                 if !named(resource) {
@@ -92,6 +88,10 @@ pub(super) fn operation(action: &Action, key: &Key, node: &Node, problems: &mut 
             if let Some(resource) = &refute.resource {
                 object(resource, &span_of(node, "resource", key), problems);
             }
+            if let Some(count) = refute.count.filter(|count| *count < 2) {
+                let help = "leave it out for one".to_owned();
+                problems.add(&span_of(node, "count", key), format!("`count` is 2 or more, not {count}"), help);
+            }
         }
         Action::Guard(guard) => {
             for (field, pattern) in [("never", &guard.never), ("holds", &guard.holds)] {
@@ -103,7 +103,10 @@ pub(super) fn operation(action: &Action, key: &Key, node: &Node, problems: &mut 
                 }
             }
         }
-        Action::Patch(_) => json_patch(node.list("json"), problems),
+        Action::Patch(patch) => {
+            self::times(patch.times, key, node, problems);
+            json_patch(node.list("json"), problems);
+        }
         Action::Wait(wait) => wait_for(&wait.r#for, &wait.r#ref, node, problems),
         Action::Script(script) => no_shortcuts(&script.content, &["kubectl", "sleep"], node.get("content"), problems),
         Action::Sql(sql) => {
@@ -144,6 +147,14 @@ pub(super) fn object(object: &Object, span: &Range<usize>, problems: &mut Proble
 
 fn named(object: &Object) -> bool {
     object.get("metadata").and_then(|metadata| metadata.get("name")).is_some_and(Value::is_string)
+}
+
+fn times(times: Option<u32>, key: &Key, node: &Node, problems: &mut Problems) {
+    if let Some(times) = times.filter(|times| !TIMES.contains(times)) {
+        let (least, most) = (TIMES.start(), TIMES.end());
+        let help = "leave it out for once".to_owned();
+        problems.add(&span_of(node, "times", key), format!("`times` is {least} to {most}, not {times}"), help);
+    }
 }
 
 fn assert(assert: &Assert, key: &Key, node: &Node, problems: &mut Problems) {

@@ -44,17 +44,31 @@ pub struct RequestsAllowed {
     pub except: Vec<String>,
 }
 
-/// `permissions`: about the whole run. It comes last, and only after all scenarios have passed: what an operator needs in
-/// a case that was not tried would seem to be unused.
+/// `permissions`: about the whole run. It comes last. What is unused is judged only after all scenarios have passed: what an
+/// operator needs in a case that was not tried would seem to be unused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PermissionsUsed {
     /// Why, for the report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// Which of both is judged.
+    #[serde(default, skip_serializing_if = "super::is_default")]
+    pub about: PermissionsAbout,
     /// Permissions that may be unused, with `*`: `update */finalizers`, `get secrets`, `patch statefulsets.apps/status`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub except: Vec<String>,
+}
+
+/// What of the permissions is judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum PermissionsAbout {
+    /// What the roles allow and the operator has not used.
+    #[default]
+    Unused,
+    /// What the operator has asked for and the roles do not allow.
+    Forbidden,
 }
 
 /// `release`.

@@ -13,8 +13,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use control::{
-    Admission, AdmissionExpectation, AdmissionRequest, Guard, InjectFault, MakeDatabase, PermissionsUsed, Release,
-    RequestsAllowed,
+    Admission, AdmissionExpectation, AdmissionRequest, Guard, InjectFault, MakeDatabase, PermissionsAbout,
+    PermissionsUsed, Release, RequestsAllowed,
 };
 pub use objects::{
     Assert, Delete, Object, ObjectRef, ObjectSelector, Patch, Propagation, Refute, TIMES, Wait, WaitFor, Write,
@@ -62,7 +62,7 @@ pub enum Action {
     Fault(InjectFault),
     /// Makes one more real PostgreSQL. `result` has `host`, `port`, `user`, `password`, `dbname`, `uri`, `ca`.
     Database(MakeDatabase),
-    /// Judges that each permission of the operator was used by now, in the whole run.
+    /// Judges that each permission of the operator was used by now, in the whole run, or that nothing else was asked for.
     Permissions(PermissionsUsed),
 }
 
@@ -170,4 +170,8 @@ impl Action {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

@@ -64,6 +64,10 @@ pub struct Patch {
     /// The subresource that is patched, such as `status` or `scale`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subresource: Option<String>,
+    /// How often it is done, once by default: expressions in `ref`, `merge` and `json` then know the number, `index`, from 1 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = *TIMES.start(), max = *TIMES.end()))]
+    pub times: Option<u32>,
     /// What later operations need of `result`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<Binding>,
@@ -153,7 +157,8 @@ pub struct Assert {
     /// A YAML file with patterns, relative to the scenario's file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// How many objects must match; only for patterns without a name. At least one by default.
+    /// How many objects must match; only for patterns without a name. At least one by default. An Event that says that it
+    /// happened several times counts as so many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub count: Option<u32>,
@@ -168,7 +173,7 @@ pub struct Assert {
     pub objects: Vec<Object>,
 }
 
-/// `error`: an absent object and an absent kind match nothing.
+/// `error`: an absent object and an absent kind match nothing. One match is too many, or `count` of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Refute {
@@ -184,6 +189,10 @@ pub struct Refute {
     /// A YAML file with patterns, relative to the scenario's file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+    /// How many matches are an error; one by default. Events count as in `assert`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2))]
+    pub count: Option<u32>,
     /// The patterns: `resource`, or what `file` held. Set when the scenario is loaded.
     #[serde(skip)]
     pub objects: Vec<Object>,
