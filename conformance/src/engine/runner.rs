@@ -119,7 +119,7 @@ impl Run {
             self.trouble(&trouble);
         }
         if let Some(mark) = mark {
-            match mark.since().await {
+            match mark.since(&context.namespace, self.scenario.servers()).await {
                 Ok(rate) => {
                     self.outcome.operator_requests = Some(rate);
                     self.outcome.warnings.extend(rate.flood());

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::State;
-use crate::engine::Verdict;
+use crate::engine::{Rate, Verdict};
 use crate::environment::{Declared, Description};
 
 /// A report, read from its file. Fields that are not asked for are passed over, and those that older reports do not have
@@ -59,6 +59,12 @@ pub struct SavedOutcome {
     /// What went wrong, first things first.
     #[serde(default)]
     pub failures: Vec<SavedFailure>,
+    /// How long it took, in milliseconds.
+    #[serde(default)]
+    pub milliseconds: u64,
+    /// What the operator asked of the API server meanwhile, where that is known.
+    #[serde(default)]
+    pub operator_requests: Option<Rate>,
 }
 
 /// Something that went wrong.

@@ -10,7 +10,7 @@ mod operator;
 use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use fake::{DIFFERS, Fake, RUN, SAME, STOPS, suite};
 use operator::operate;
@@ -82,8 +82,13 @@ fn judged(name: &str, fake: Fake) -> Trial {
 fn floods(fake: &Fake) -> Result<(), Failed> {
     let ended = fake.run()?;
     let verdicts = ["fake/works", "fake/serves"].map(|scenario| ended.verdict(scenario).0);
-    let told = ended.said.contains("warning: the operator floods the API server: ");
-    ended.must(ended.code == Some(1) && verdicts == ["passed", "failed"] && told)
+    let flood = "the operator floods the API server: ";
+    let warned = ended.report["outcomes"].as_array().is_some_and(|outcomes| {
+        let warnings = outcomes.iter().flat_map(|outcome| outcome["warnings"].as_array().into_iter().flatten());
+        warnings.filter_map(Value::as_str).any(|warning| warning.starts_with(flood))
+    });
+    let told = ended.said.contains(&format!("warning: {flood}"));
+    ended.must(ended.code == Some(1) && verdicts == ["passed", "failed"] && told && warned)
 }
 
 /// A scenario that stops the operator fails, and the others are judged.

@@ -39,6 +39,28 @@ pub struct ConformanceReport {
     pub profiles: Vec<Profile>,
     /// The verdict on each requirement.
     pub requirements: Vec<RequirementReport>,
+    /// What the operator asked of the API server in each scenario, where there was an audit log.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub load: Vec<Load>,
+}
+
+/// What the operator asked of the API server while a scenario ran: in its namespace, and in none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Load {
+    /// The scenario.
+    pub scenario: String,
+    /// How many servers it makes.
+    pub servers: u64,
+    /// How long it took, in milliseconds.
+    pub milliseconds: u64,
+    /// How many requests there were.
+    pub requests: u64,
+    /// How many in a minute, at that rate.
+    pub per_minute: u64,
+    /// How many for each server; nothing where it makes none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_server: Option<u64>,
 }
 
 /// What was judged, as its file says.

@@ -1,12 +1,14 @@
 //! From runs to the verdict on each requirement.
 
+use std::collections::BTreeMap;
+
 use jiff::{Timestamp, Unit};
 
 use super::document::{
-    ConformanceReport, Implementation, RequirementReport, RequirementVerdict, RunSummary, ScenarioReport,
+    ConformanceReport, Implementation, Load, RequirementReport, RequirementVerdict, RunSummary, ScenarioReport,
 };
 use super::profile::{overall, profiles};
-use crate::engine::Verdict;
+use crate::engine::{Rate, Verdict};
 use crate::report::State;
 use crate::report::saved::{SavedOutcome, SavedReport};
 use crate::scenario::{Entry, Requirement, Requirements};
@@ -76,7 +78,25 @@ pub fn judge(runs: &[SavedReport], catalogue: Catalogue<'_>) -> Result<Conforman
         runs: runs.iter().map(summary_of).collect(),
         profiles,
         requirements,
+        load: load(runs),
     })
+}
+
+/// Of each scenario, by the first run that knows it.
+fn load(runs: &[SavedReport]) -> Vec<Load> {
+    let mut all: BTreeMap<&str, Load> = BTreeMap::new();
+    for outcome in runs.iter().flat_map(|run| &run.outcomes) {
+        let Some(Rate { count, per_minute, servers }) = outcome.operator_requests else { continue };
+        all.entry(&outcome.scenario).or_insert_with(|| Load {
+            scenario: outcome.scenario.clone(),
+            servers,
+            milliseconds: outcome.milliseconds,
+            requests: count,
+            per_minute,
+            per_server: count.checked_div(servers),
+        });
+    }
+    all.into_values().collect()
 }
 
 /// What any of the runs was told.

@@ -1,7 +1,7 @@
 //! What the reports look like, and what comes of which runs.
 
 use super::*;
-use crate::engine::Verdict;
+use crate::engine::{Rate, Verdict};
 use crate::environment::{About, Declared};
 use crate::report::State;
 use crate::report::saved::SavedReport;
@@ -87,6 +87,9 @@ fn mixed() -> Vec<SavedReport> {
     embedded.declared =
         Declared { unsupported: unsupported.into(), keeps_cluster_on_delete: true, ..Declared::default() };
     embedded.outcomes[3].declared = vec!["the PerconaPGCluster is kept when its server is deleted".to_owned()];
+    let requests = |count, per_minute, servers| Some(Rate { count, per_minute, servers });
+    embedded.outcomes[0].operator_requests = requests(240, 1_440, 20);
+    embedded.outcomes[1].operator_requests = requests(3, 18, 0);
     let mut kind = saved([("gate/b", Verdict::Passed), ("gate/c", Verdict::Passed), ("backup/f", Verdict::Error)]);
     "r2".clone_into(&mut kind.run);
     "kind".clone_into(&mut kind.environment.environment);
