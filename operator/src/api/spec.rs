@@ -223,8 +223,17 @@ fn default_pgbackrest() -> String {
 /// Backups to S3 by pgBackRest, which speaks HTTPS only (up to 2.57, the version of Percona 2.8).
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(
-    validation = Rule::new("!self.enabled || (has(self.credentialsSecretRef) && has(self.bucket) && has(self.endpoint))")
-        .message("credentialsSecretRef, bucket and endpoint are required when enabled is true")
+    validation = Rule::new("!self.enabled || has(self.credentialsSecretRef)")
+        .message("required when enabled is true")
+        .field_path(".credentialsSecretRef")
+        .reason(Reason::FieldValueRequired),
+    validation = Rule::new("!self.enabled || has(self.bucket)")
+        .message("required when enabled is true")
+        .field_path(".bucket")
+        .reason(Reason::FieldValueRequired),
+    validation = Rule::new("!self.enabled || has(self.endpoint)")
+        .message("required when enabled is true")
+        .field_path(".endpoint")
         .reason(Reason::FieldValueRequired),
 )]
 #[serde(rename_all = "camelCase")]

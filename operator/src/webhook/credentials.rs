@@ -7,15 +7,18 @@ use k8s_openapi::api::core::v1::Secret;
 /// Options without which pgBackRest cannot use repo1.
 const NEEDED: [&str; 2] = ["repo1-s3-key", "repo1-s3-key-secret"];
 
+/// What such a Secret holds.
+const FORMAT: &str = "a key that ends in .conf, with repo1-s3-key and repo1-s3-key-secret in a section [global]";
+
 /// What is wrong with `secret`, in a fragment that reads after its name. Never a value.
 pub fn complaint(secret: Option<&Secret>) -> Option<String> {
     let Some(secret) = secret else {
-        return Some("does not exist: PostgreSQL itself cannot start without it".to_owned());
+        return Some(format!("does not exist: PostgreSQL itself cannot start without it; it needs {FORMAT}"));
     };
     let data = secret.data.iter().flatten();
     let files: Vec<_> = data.filter(|(key, _)| Path::new(key).extension().is_some_and(|end| end == "conf")).collect();
     if files.is_empty() {
-        return Some("has no key that ends in .conf".to_owned());
+        return Some(format!("lacks {FORMAT}"));
     }
     // pgBackRest reads all files together.
     let found: Vec<_> = files.iter().flat_map(|(_, value)| global_options(&value.0)).collect();
@@ -57,8 +60,8 @@ mod tests {
     #[case::usable(&[("s3.conf", format!("[global]\n{KEYS}"))], None)]
     #[case::any_name(&[("cloud.conf", format!("# keys\n\n[global]\n{KEYS}"))], None)]
     #[case::two_files(&[("a.conf", "[global]\nrepo1-s3-key=A".to_owned()), ("b.conf", "[global]\nrepo1-s3-key-secret=B".to_owned())], None)]
-    #[case::no_conf(&[("s3.txt", format!("[global]\n{KEYS}"))], Some("no key that ends in .conf"))]
-    #[case::empty(&[], Some("no key that ends in .conf"))]
+    #[case::no_conf(&[("s3.txt", format!("[global]\n{KEYS}"))], Some("lacks a key that ends in .conf"))]
+    #[case::empty(&[], Some("lacks a key that ends in .conf"))]
     #[case::no_section(&[("s3.conf", KEYS.to_owned())], Some("repo1-s3-key and no repo1-s3-key-secret"))]
     #[case::other_section(&[("s3.conf", format!("[db]\n{KEYS}"))], Some("repo1-s3-key and no repo1-s3-key-secret"))]
     #[case::one_key(&[("s3.conf", "[global]\nrepo1-s3-key=A\n".to_owned())], Some("sets no repo1-s3-key-secret in"))]
