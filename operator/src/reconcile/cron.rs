@@ -1,6 +1,7 @@
-//! Cron expressions as Percona's operator reads them (robfig/cron `ParseStandard`): five fields, or a descriptor.
+//! Cron expressions as Percona's operator reads them (robfig/cron v3 `ParseStandard`): five fields, or a descriptor. Other
+//! dialects know more: 7 for Sunday, L, W, #. What robfig/cron cannot read it only logs, and no backup is ever made.
 
-use croner::parser::{CronParser, Seconds};
+use std::ops::RangeInclusive;
 
 /// Descriptors that robfig/cron knows. `@every` is left out: Percona 2.8 panics on it (contract.md 3.2).
 const DESCRIPTORS: [&str; 7] = ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
@@ -15,23 +16,67 @@ pub fn check(expression: &str) -> Result<(), String> {
         };
     }
     let fields: Vec<_> = expression.split_whitespace().collect();
-    let [_, _, _, _, weekday] = fields[..] else {
+    if fields.len() != FIELDS.len() {
         return Err(format!("has {} fields instead of the five: minute hour day month weekday", fields.len()));
-    };
-    // croner knows extensions that robfig/cron does not: L, W, #, +, and 7 for Sunday.
-    if let Some(other) = fields.iter().flat_map(|field| field.chars()).find(|c| "#+".contains(*c)) {
-        return Err(format!("holds {other:?}, which Percona's operator does not know"));
     }
-    let extension = |field: &str| field.split([',', '-', '/']).any(|part| part.ends_with(['L', 'W']) || part == "7");
-    if extension(weekday) || fields[2].contains(['L', 'W']) {
-        return Err("holds L, W, or 7 for Sunday, which Percona's operator does not know".to_owned());
+    for (field, known) in fields.iter().zip(&FIELDS) {
+        for entry in field.split(',') {
+            known.check(entry).map_err(|why| format!("has {entry:?} as a {}: {why}", known.name))?;
+        }
     }
-    CronParser::builder()
-        .seconds(Seconds::Disallowed)
-        .build()
-        .parse(expression)
-        .map(drop)
-        .map_err(|error| format!("is no cron expression ({error})"))
+    Ok(())
+}
+
+/// A field.
+struct Field {
+    name: &'static str,
+    values: RangeInclusive<u32>,
+    /// Names of the values, from the first on; read in any case.
+    names: &'static [&'static str],
+}
+
+const FIELDS: [Field; 5] = [
+    Field { name: "minute", values: 0..=59, names: &[] },
+    Field { name: "hour", values: 0..=23, names: &[] },
+    Field { name: "day", values: 1..=31, names: &[] },
+    Field {
+        name: "month",
+        values: 1..=12,
+        names: &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"],
+    },
+    Field { name: "weekday", values: 0..=6, names: &["sun", "mon", "tue", "wed", "thu", "fri", "sat"] },
+];
+
+impl Field {
+    /// One entry of the list: `*`, `?`, a value or a range, with a step or without.
+    fn check(&self, entry: &str) -> Result<(), String> {
+        let (range, step) = entry.split_once('/').map_or((entry, None), |(range, step)| (range, Some(step)));
+        if step.is_some_and(|step| !number(step).is_some_and(|step| step > 0)) {
+            return Err("a step is a number from 1 on".to_owned());
+        }
+        if ["*", "?"].contains(&range) {
+            return Ok(());
+        }
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last) = (self.value(first)?, self.value(last)?);
+        if first > last {
+            return Err(format!("the range ends before it begins ({first} to {last})"));
+        }
+        Ok(())
+    }
+
+    fn value(&self, text: &str) -> Result<u32, String> {
+        let named = self.names.iter().zip(self.values.clone()).find(|(name, _)| name.eq_ignore_ascii_case(text));
+        let value = named.map(|(_, value)| value).or_else(|| number(text));
+        value.filter(|value| self.values.contains(value)).ok_or_else(|| {
+            let names = if self.names.is_empty() { String::new() } else { format!(", or {}", self.names.join(" ")) };
+            format!("Percona's operator knows {} to {}{names}", self.values.start(), self.values.end())
+        })
+    }
+}
+
+fn number(text: &str) -> Option<u32> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 #[cfg(test)]
@@ -44,6 +89,8 @@ mod tests {
     #[case("0 2 * * *")]
     #[case("*/15 0-6,22 1,15 JAN-mar mon-FRI")]
     #[case("0 0 ? * 0")]
+    #[case("5/10 1-5/2 */7 * sun")]
+    #[case("07 02 01 1 SAT")]
     #[case("@daily")]
     fn accepts(#[case] expression: &str) {
         assert_eq!(check(expression), Ok(()));
@@ -52,15 +99,24 @@ mod tests {
     #[rstest]
     #[case::nothing("", "has 0 fields")]
     #[case::seconds("0 0 2 * * *", "has 6 fields")]
-    #[case::out_of_range("61 * * * *", "")]
+    #[case::out_of_range("61 * * * *", r#"has "61" as a minute: Percona's operator knows 0 to 59"#)]
     #[case::word("daily", "has 1 fields")]
     #[case::every("@every 1h", "is none of @yearly")]
-    #[case::time_zone("TZ=UTC 0 2 * *", "")]
-    #[case::last_day("0 0 L * *", "holds L")]
-    #[case::last_friday("0 0 * * 5L", "holds L")]
-    #[case::nth("0 0 * * 5#2", "'#'")]
-    #[case::sunday_as_7("0 0 * * 7", "7 for Sunday")]
-    #[case::sunday_as_7_in_a_range("0 0 * * 1-7", "7 for Sunday")]
+    #[case::time_zone("TZ=UTC 0 2 * *", "as a minute")]
+    #[case::last_day("0 0 L * *", r#"has "L" as a day"#)]
+    #[case::last_day_in_small_letters("0 0 l * *", r#"has "l" as a day"#)]
+    #[case::nearest_weekday("0 0 15w * *", r#"has "15w" as a day"#)]
+    #[case::last_friday("0 0 * * 5L", "0 to 6, or sun mon")]
+    #[case::nth("0 0 * * 5#2", "as a weekday")]
+    #[case::plus("0 0 * * +5", "as a weekday")]
+    #[case::sunday_as_7("0 0 * * 7", "as a weekday")]
+    #[case::sunday_as_07("0 0 * * 07", "as a weekday")]
+    #[case::sunday_as_7_in_a_range("0 0 * * 1-7", "as a weekday")]
+    #[case::until_sunday("0 2 * * MON-SUN", "the range ends before it begins (1 to 0)")]
+    #[case::no_step("*/0 * * * *", "a step is a number from 1 on")]
+    #[case::two_steps("*/2/3 * * * *", "a step is a number")]
+    #[case::two_ranges("1-2-3 * * * *", "as a minute")]
+    #[case::empty_entry("1,,2 * * * *", "as a minute")]
     fn refuses(#[case] expression: &str, #[case] why: &str) {
         let error = check(expression).unwrap_err();
         assert!(error.contains(why), "{error}");
