@@ -1,10 +1,17 @@
 //! Ctrl-C once: stop, collect, clean up, report. Twice: end at once.
 
+use std::io::Write as _;
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::CliError;
 use crate::exit::Exit;
+
+/// On a full disk, where `eprintln!` panics, a run must still end.
+fn say(line: &str) {
+    let _ = writeln!(anstream::stderr(), "{line}");
+}
 
 /// A token that the first SIGINT or SIGTERM cancels. The second one ends the process.
 pub fn watch() -> Result<CancellationToken, CliError> {
@@ -22,12 +29,10 @@ pub fn watch() -> Result<CancellationToken, CliError> {
             }
         };
         next().await;
-        anstream::eprintln!("interrupted: cleaning up (once more: end at once)");
         cancelled.cancel();
+        say("interrupted: cleaning up (once more: end at once)");
         next().await;
-        anstream::eprintln!(
-            "ended at once: what the environment's processes do not remove themselves, `conformance clean` does"
-        );
+        say("ended at once: what the environment's processes do not remove themselves, `conformance clean` does");
         std::process::exit(i32::from(Exit::Interrupted as u8));
     });
     Ok(token)

@@ -23,6 +23,8 @@ pub(super) struct EmbeddedLease {
     own: Option<Own>,
     bucket: String,
     faults: Vec<(FaultId, String, Fault)>,
+    /// How many there were: those that were cleared are named, too.
+    injected: usize,
     databases: Vec<Beside>,
     _permit: Permit,
 }
@@ -32,7 +34,7 @@ impl EmbeddedLease {
     pub async fn new(number: u64, stack: Arc<Stack>, own: Option<Own>, permit: Permit) -> anyhow::Result<Self> {
         let bucket = format!("conformance-{number}");
         stack.shared().s3.create_bucket(&bucket).await?;
-        Ok(Self { number, stack, own, bucket, faults: Vec::new(), databases: Vec::new(), _permit: permit })
+        Ok(Self { number, stack, own, bucket, faults: Vec::new(), injected: 0, databases: Vec::new(), _permit: permit })
     }
 
     async fn make_database(&mut self, namespace: &str, request: &DatabaseRequest) -> anyhow::Result<Database> {
@@ -80,7 +82,8 @@ impl Lease for EmbeddedLease {
     }
 
     async fn inject(&mut self, namespace: String, fault: Fault) -> Result<FaultId, EnvironmentError> {
-        let id = FaultId(format!("{}-{}", self.number, self.faults.len() + 1));
+        self.injected += 1;
+        let id = FaultId(format!("{}-{}", self.number, self.injected));
         // Noted before it is there: half of a fault is undone too.
         self.faults.push((id.clone(), namespace.clone(), fault.clone()));
         self.stack.inject(&namespace, &fault).await?;

@@ -40,6 +40,18 @@ pub async fn until<T>(
     }
 }
 
+/// Waits until the watch has delivered all that was written before this call, for whoever concludes something from what is not
+/// there.
+///
+/// # Errors
+/// It stays behind, or the API server does not say how far it is.
+pub async fn up_to_date(hub: &Hub, feed: &Feed, deadline: &Deadline) -> Result<(), Trouble> {
+    if hub.catch_up(feed, deadline.remaining()).await {
+        return Ok(());
+    }
+    Err(Trouble::broken(format!("the watch of {} did not catch up with the API server within {deadline}", feed.kind())))
+}
+
 fn over(feed: &Feed, deadline: &Deadline, missed: Option<Failure>) -> Trouble {
     let broken = feed.read(|record| match (record.phase(), record.trouble()) {
         (_, Some(error)) => Some(format!("the watch of {} does not work: {error}", feed.kind())),

@@ -19,6 +19,8 @@ pub struct KindLease {
     shared: Arc<Shared>,
     bucket: String,
     faults: Vec<(FaultId, String, Fault)>,
+    /// How many there were: those that were cleared are named, too.
+    injected: usize,
     databases: Vec<Beside>,
     _permit: Permit,
 }
@@ -28,7 +30,7 @@ impl KindLease {
     pub async fn new(number: u64, shared: Arc<Shared>, permit: Permit) -> anyhow::Result<Self> {
         let bucket = format!("conformance-{number}");
         shared.minio.client().create_bucket(&bucket).await?;
-        Ok(Self { number, shared, bucket, faults: Vec::new(), databases: Vec::new(), _permit: permit })
+        Ok(Self { number, shared, bucket, faults: Vec::new(), injected: 0, databases: Vec::new(), _permit: permit })
     }
 
     async fn make_database(&mut self, namespace: &str, request: &DatabaseRequest) -> anyhow::Result<Database> {
@@ -75,7 +77,8 @@ impl Lease for KindLease {
     }
 
     async fn inject(&mut self, namespace: String, fault: Fault) -> Result<FaultId, EnvironmentError> {
-        let id = FaultId(format!("{}-{}", self.number, self.faults.len() + 1));
+        self.injected += 1;
+        let id = FaultId(format!("{}-{}", self.number, self.injected));
         // Noted before it is there: half of a fault is undone too.
         self.faults.push((id.clone(), namespace.clone(), fault.clone()));
         match self.shared.inject(&namespace, &fault).await {

@@ -45,9 +45,12 @@ pub async fn create_cluster(client: &Client, server: &DittoServer, percona: &Per
 }
 
 /// Applies both Services.
-pub async fn apply_services(client: &Client, applied: &Applied, server: &DittoServer) -> kube::Result<()> {
-    apply::<Service>(client, applied, server, &services::headless(server)).await?;
-    apply::<Service>(client, applied, server, &services::api(server)).await?;
+pub async fn apply_services(client: &Client, applied: &Applied, server: &DittoServer) -> Result<(), ApplyError> {
+    for service in [services::headless(server), services::api(server)] {
+        apply::<Service>(client, applied, server, &service)
+            .await
+            .map_err(|error| ApplyError::of("ServiceRejected", error))?;
+    }
     Ok(())
 }
 
@@ -63,14 +66,14 @@ pub async fn apply_workload(
 ) -> Result<Option<StatefulSet>, ApplyError> {
     if verdict.ready {
         let wanted = statefulset(server, options, verdict.digest.as_deref());
-        return apply(client, applied, server, &wanted).await.map(Some).map_err(ApplyError::from);
+        return applied_workload(client, applied, server, &wanted).await;
     }
     let Some(workload) = workload else { return Ok(None) };
     if verdict.reason == "WaitingForPostgreSQL"
         && let Some(digest) = kept_digest(&workload, server)
     {
         let wanted = statefulset(server, options, Some(&digest));
-        return apply(client, applied, server, &wanted).await.map(Some).map_err(ApplyError::from);
+        return applied_workload(client, applied, server, &wanted).await;
     }
     if workload.spec.as_ref().and_then(|spec| spec.replicas) == Some(server.spec.replicas) {
         return Ok(Some(workload));
@@ -78,16 +81,26 @@ pub async fn apply_workload(
     let workloads: Api<StatefulSet> = Api::namespaced(client.clone(), &server.namespace().unwrap_or_default());
     let size = Patch::Merge(json!({ "spec": { "replicas": server.spec.replicas } }));
     let parameters = PatchParams { field_manager: Some(names::OPERATOR.to_owned()), ..PatchParams::default() };
-    Ok(Some(workloads.patch(&workload.name_any(), &parameters, &size).await?))
+    let resized = workloads.patch(&workload.name_any(), &parameters, &size).await;
+    resized.map(Some).map_err(|error| ApplyError::of(STATEFULSET_REJECTED, error))
 }
 
-/// Why a StatefulSet could not be applied.
+async fn applied_workload(
+    client: &Client,
+    applied: &Applied,
+    server: &DittoServer,
+    wanted: &StatefulSet,
+) -> Result<Option<StatefulSet>, ApplyError> {
+    apply(client, applied, server, wanted).await.map(Some).map_err(|error| ApplyError::of(STATEFULSET_REJECTED, error))
+}
+
+const STATEFULSET_REJECTED: &str = "StatefulSetRejected";
+
+/// Why an object could not be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// The API server will never accept it: trying again is no use until the spec changes.
-    #[error("{}", .0.message)]
-    Rejected(Failure),
-    /// The API server does not accept it now: a quota, a policy, a missing permission. Nothing tells when it will.
+    /// The API server does not accept it: a quota, a policy, a missing permission, a field that cannot change. Nothing tells
+    /// when it will.
     #[error("{}", .0.message)]
     Refused(Failure, #[source] kube::Error),
     /// Anything else.
@@ -95,34 +108,31 @@ pub enum ApplyError {
     Api(kube::Error),
 }
 
-impl From<kube::Error> for ApplyError {
-    fn from(error: kube::Error) -> Self {
+impl ApplyError {
+    fn of(reason: &'static str, error: kube::Error) -> Self {
         match error {
-            kube::Error::Api(response) if response.code == 422 => Self::Rejected(rejected(&response)),
             kube::Error::Api(response) if is_refused(&response) => {
-                Self::Refused(rejected(&response), kube::Error::Api(response))
+                Self::Refused(rejected(reason, &response), kube::Error::Api(response))
             }
             other => Self::Api(other),
         }
     }
 }
 
-/// Whether the API server does not accept an object now: a quota or a missing permission (403), a webhook that enforces a
-/// policy (400 or 403). Nothing tells when it will.
+/// Whether the API server does not accept an object as it is: a quota or a missing permission (403), a policy (400, 403 or 422:
+/// a `ValidatingAdmissionPolicy` that names no reason), a field that cannot change (422). Nothing tells when it will.
 pub fn is_refused(response: &Status) -> bool {
-    [400, 403].contains(&response.code)
+    [400, 403, 422].contains(&response.code)
 }
 
-fn rejected(response: &Status) -> Failure {
+fn rejected(reason: &'static str, response: &Status) -> Failure {
     let hint = if response.message.contains("updates to statefulset spec") {
         "; volumes and their sizes cannot change: set spec.storage back, or delete the StatefulSet (its volumes stay) and resize the claims"
     } else {
         ""
     };
-    Failure {
-        reason: "StatefulSetRejected",
-        message: format!("the API server refuses the StatefulSet: {}{hint}", response.message),
-    }
+    let kind = reason.trim_end_matches("Rejected");
+    Failure { reason, message: format!("the API server refuses the {kind}: {}{hint}", response.message) }
 }
 
 /// Writes the status.

@@ -140,17 +140,17 @@ async fn reconcile(cached: &DittoServer, context: &Context) -> Result<Option<Dur
     let mut refused = create_missing(context, &server, &mut facts).await?;
     let verdict = gate::judge(&server, &facts);
 
-    apply::apply_services(client, &context.applied, &server).await?;
+    let mut failure = None;
+    match apply::apply_services(client, &context.applied, &server).await {
+        Ok(()) => {}
+        Err(ApplyError::Api(error)) => return Err(error.into()),
+        Err(ApplyError::Refused(why, error)) => (failure, refused) = (Some(why), Some(error)),
+    }
     let existing = if verdict.ready { None } else { dereference::workload(client, &server).await? };
     let applied = apply::apply_workload(client, &context.applied, &server, &context.pods, &verdict, existing).await;
-    let mut failure = None;
     let workload = match applied {
         Ok(workload) => workload,
         Err(ApplyError::Api(error)) => return Err(error.into()),
-        Err(ApplyError::Rejected(why)) => {
-            failure = Some(why);
-            dereference::workload(client, &server).await?
-        }
         Err(ApplyError::Refused(why, error)) => {
             (failure, refused) = (Some(why), Some(error));
             dereference::workload(client, &server).await?
@@ -193,7 +193,7 @@ async fn create_missing(
     };
     match apply::create_cluster(&context.client, server, percona).await {
         Ok(created) => facts.cluster = created,
-        Err(kube::Error::Api(response)) if apply::is_refused(&response) || response.code == 422 => {
+        Err(kube::Error::Api(response)) if apply::is_refused(&response) => {
             facts.cluster = Cluster::Refused(response.message.clone());
             return Ok(Some(kube::Error::Api(response)));
         }

@@ -129,6 +129,7 @@ fn event(condition: &Condition) -> Option<(bool, &'static str)> {
         ("DatabaseReady", _, _) => Some((false, "WaitingForDatabase")),
         ("Ready", _, "PostgreSQLFailed") => Some((true, "PostgreSQLFailed")),
         ("Ready", _, "StatefulSetRejected") => Some((true, "StatefulSetRejected")),
+        ("Ready", _, "ServiceRejected") => Some((true, "ServiceRejected")),
         ("Ready", _, "InvalidSpec") => Some((true, "InvalidSpec")),
         ("Progressing", _, "ProgressDeadlineExceeded") => Some((true, "ProgressDeadlineExceeded")),
         _ => None,

@@ -135,13 +135,14 @@ async fn pods(context: &Context) -> Vec<PodReport> {
             let container = status["name"].as_str().unwrap_or_default().to_owned();
             let asked =
                 Container { namespace: context.namespace.clone(), pod: name.clone(), container: container.clone() };
-            let log = context.site.logs(&asked).await.unwrap_or_default();
+            // Before it is cut into lines: a secret may have several.
+            let log = redact(&context.site.logs(&asked).await.unwrap_or_default());
             let lines: Vec<&str> = log.lines().collect();
             containers.push(ContainerReport {
                 name: container,
                 state: state(status),
                 restarts: status["restartCount"].as_u64().unwrap_or_default(),
-                log: lines[lines.len().saturating_sub(LINES)..].iter().map(|line| redact(line)).collect(),
+                log: lines[lines.len().saturating_sub(LINES)..].iter().map(|line| (*line).to_owned()).collect(),
             });
         }
         let phase = pod["status"]["phase"].as_str().unwrap_or("Unknown").to_owned();

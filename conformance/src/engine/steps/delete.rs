@@ -15,7 +15,10 @@ use crate::scenario::operations::{Delete, ObjectRef, Propagation};
 /// Deletes what is selected, and waits for its end unless the scenario does not want to.
 pub async fn delete(delete: &Delete, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
     let selection = Selection::of(&delete.r#ref, context)?;
-    selection.feed.known().await;
+    let known = deadline.bound(selection.feed.known()).await;
+    known.ok_or_else(|| {
+        Trouble::broken(format!("whether there is {} is not known at the end of {deadline}", selection.subject.kind))
+    })?;
     if selection.feed.read(Record::phase) == Phase::NotServed {
         return Ok(Value::Null);
     }
@@ -23,7 +26,7 @@ pub async fn delete(delete: &Delete, context: &mut Context, deadline: &Deadline)
     let names = if let Some(name) = &selection.subject.name {
         vec![name.clone()]
     } else {
-        context.hub.catch_up(&selection.feed, deadline.remaining()).await;
+        wait::up_to_date(&context.hub, &selection.feed, deadline).await?;
         let name = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         selection.feed.read(|record| selection.existing(record)).iter().map(|object| name(object)).collect()
     };
@@ -52,7 +55,7 @@ pub async fn delete(delete: &Delete, context: &mut Context, deadline: &Deadline)
 /// Waits until nothing is selected any more. An absent kind has no objects.
 pub(super) async fn gone(selection: &Selection, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
     // The watch may be behind the deletion that was just asked for, and still know nothing of the object.
-    context.hub.catch_up(&selection.feed, deadline.remaining()).await;
+    wait::up_to_date(&context.hub, &selection.feed, deadline).await?;
     wait::until(&context.hub, &selection.feed, deadline, |record| {
         let Some(object) = selection.existing(record).into_iter().next() else { return Ok(Value::Null) };
         let metadata = &object["metadata"];

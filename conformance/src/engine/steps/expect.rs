@@ -133,7 +133,7 @@ pub async fn refute(refute: &Refute, context: &mut Context, deadline: &Deadline)
             continue;
         }
         // What was written before must be seen: an object that the watch has not delivered yet would pass for absent.
-        context.hub.catch_up(&expectation.feed, deadline.remaining()).await;
+        wait::up_to_date(&context.hub, &expectation.feed, deadline).await?;
         wait::until(&context.hub, &expectation.feed, deadline, |record| {
             let (matching, _) = expectation.look(record);
             let limit = refute.count.map_or(1, u64::from);

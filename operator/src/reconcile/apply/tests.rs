@@ -165,7 +165,7 @@ async fn only_the_size_of_a_workload_changes_while_there_are_no_credentials() {
 }
 
 #[rstest]
-#[case::invalid(422, "rejected")]
+#[case::invalid(422, "refused")]
 #[case::quota(403, "refused")]
 #[case::policy(400, "refused")]
 #[case::broken(500, "error")]
@@ -175,7 +175,6 @@ async fn what_the_api_server_says_of_a_workload_is_told_apart(#[case] code: u16,
     let (_, outcome) = workload(&api, 1, ("ready", &CREDENTIALS), None).await;
     let error = outcome.unwrap_err();
     let told = match &error {
-        ApplyError::Rejected(_) => "rejected",
         ApplyError::Refused(..) => "refused",
         ApplyError::Api(_) => "error",
     };
@@ -185,7 +184,9 @@ async fn what_the_api_server_says_of_a_workload_is_told_apart(#[case] code: u16,
 
 #[test]
 fn volumes_that_cannot_change_have_a_remedy() {
-    let said = |message: &str| rejected(&serde_json::from_value(failure("Invalid", 422, message)).unwrap()).message;
+    let said = |message: &str| {
+        rejected(STATEFULSET_REJECTED, &serde_json::from_value(failure("Invalid", 422, message)).unwrap()).message
+    };
     assert!(
         said("updates to statefulset spec for fields other than … are forbidden").contains("set spec.storage back")
     );

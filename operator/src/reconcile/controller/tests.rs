@@ -102,18 +102,32 @@ async fn a_ready_database_with_its_credentials_lets_the_workload_be_made() {
 }
 
 #[rstest]
-#[case::for_good(422, false)]
-#[case::for_now(403, true)]
+#[case::invalid(422)]
+#[case::quota(403)]
+#[case::policy(400)]
 #[tokio::test]
-async fn a_workload_that_is_refused_is_told(#[case] code: u16, #[case] again: bool) {
+async fn a_workload_that_is_refused_is_told_and_tried_again(#[case] code: u16) {
     let server = server(PERCONA);
     let refused = (WORKLOAD, code, failure("Because", code, "that is why"));
     let [a, b, c, d] = ready(&server);
     let (asked, outcome) = reconciled(&server, &ApiServer::answering([a, b, c, d, refused])).await;
-    assert_eq!(outcome.is_err(), again);
+    assert!(outcome.is_err());
     let told = asked.iter().find(|request| request.contains("status Failed")).expect("a status");
     assert!(told.contains("Ready=StatefulSetRejected"), "{told}");
     assert!(asked.contains(&WORKLOAD.replace("PATCH", "GET")), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_service_that_is_refused_is_told_and_keeps_no_workload_from_being_made() {
+    let server = server(PERCONA);
+    let refused =
+        ("PATCH /api/v1/namespaces/team-a/services/demo-headless", 403, failure("Because", 403, "that is why"));
+    let [a, b, c, d] = ready(&server);
+    let (asked, outcome) = reconciled(&server, &ApiServer::answering([a, b, c, d, refused])).await;
+    assert!(outcome.is_err());
+    let told = asked.iter().find(|request| request.contains("status Failed")).expect("a status");
+    assert!(told.contains("Ready=ServiceRejected"), "{told}");
+    assert!(asked.iter().any(|request| request.starts_with(WORKLOAD)), "{asked:?}");
 }
 
 #[rstest]
