@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::build::statefulset::{PodOptions, kept_digest, statefulset};
 use super::build::{self, services};
-use super::dereference::{is_unserved, whose};
+use super::dereference::{is_ours, is_unserved, whose};
 use super::gate::{Cluster, Verdict};
 use super::status::Failure;
 use crate::api::spec::Percona;
@@ -122,7 +122,7 @@ impl ApplyError {
 /// Whether the API server does not accept an object as it is: a quota or a missing permission (403), a policy (400, 403 or 422:
 /// a `ValidatingAdmissionPolicy` that names no reason), a field that cannot change (422). Nothing tells when it will.
 pub fn is_refused(response: &Status) -> bool {
-    [400, 403, 422].contains(&response.code)
+    [400, 403, 422].contains(&response.code) || response.reason == NOT_OURS
 }
 
 fn rejected(reason: &'static str, response: &Status) -> Failure {
@@ -131,8 +131,11 @@ fn rejected(reason: &'static str, response: &Status) -> Failure {
     } else {
         ""
     };
-    let kind = reason.trim_end_matches("Rejected");
-    Failure { reason, message: format!("the API server refuses the {kind}: {}{hint}", response.message) }
+    let message = match reason.trim_end_matches("Rejected") {
+        _ if response.reason == NOT_OURS => response.message.clone(),
+        kind => format!("the API server refuses the {kind}: {}{hint}", response.message),
+    };
+    Failure { reason, message }
 }
 
 /// Writes the status.
@@ -146,6 +149,8 @@ pub async fn write_status(client: &Client, server: &DittoServer, status: &DittoS
 
 /// Applies `wanted`, unless this process has applied just that before and it still is so. The memory is needed: what an
 /// object has and `wanted` no longer names is taken away by an apply, and is not seen by comparing.
+///
+/// What somebody else has made under its name is not touched: that is an error, as if the API server refused it.
 async fn apply<K>(client: &Client, applied: &Applied, server: &DittoServer, wanted: &K) -> kube::Result<K>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
@@ -154,16 +159,27 @@ where
     let name = wanted.name_any();
     let content = serde_json::to_value(wanted).map_err(kube::Error::SerdeError)?;
     let key = format!("{}/{name}", K::kind(&()));
-    if applied.last(server, &key) == Some(fingerprint(&content))
-        && let Some(found) = api.get_opt(&name).await?
-        && holds(&serde_json::to_value(&found).map_err(kube::Error::SerdeError)?, &content)
-    {
-        return Ok(found);
+    if let Some(found) = api.get_opt(&name).await? {
+        if !is_ours(server, &found) {
+            let message = format!(
+                "{} {name} was made by somebody else; delete it, or name the DittoServer otherwise",
+                K::kind(&())
+            );
+            return Err(kube::Error::Api(Status::failure(&message, NOT_OURS).with_code(409).boxed()));
+        }
+        if applied.last(server, &key) == Some(fingerprint(&content))
+            && holds(&serde_json::to_value(&found).map_err(kube::Error::SerdeError)?, &content)
+        {
+            return Ok(found);
+        }
     }
     let result = api.patch(&name, &PatchParams::apply(names::OPERATOR).force(), &Patch::Apply(wanted)).await?;
     applied.note(server, key, fingerprint(&content));
     Ok(result)
 }
+
+/// Reason of the error about an object that somebody else has made.
+const NOT_OURS: &str = "NotOurs";
 
 /// What this process has applied last, by server and object.
 #[derive(Debug, Default)]

@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::ListParams;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 
 use super::build;
 use super::gate::{Cluster, Facts, Source};
@@ -76,9 +76,19 @@ pub fn whose(server: &DittoServer, found: PerconaPGCluster) -> Cluster {
     }
 }
 
-/// Reads the StatefulSet of `server`.
+/// Whether `found` belongs to `server`: it is its controller, or nobody is, and the operator's labels say so.
+pub fn is_ours(server: &DittoServer, found: &impl Resource) -> bool {
+    let owners = found.meta().owner_references.iter().flatten();
+    match owners.clone().find(|owner| owner.controller == Some(true)) {
+        Some(owner) => Some(&owner.uid) == server.metadata.uid.as_ref(),
+        None => build::labels(&server.name_any()).iter().all(|(key, value)| found.labels().get(key) == Some(value)),
+    }
+}
+
+/// Reads the StatefulSet of `server`; one of that name that somebody else has made is none.
 pub async fn workload(client: &Client, server: &DittoServer) -> kube::Result<Option<StatefulSet>> {
-    Api::namespaced(client.clone(), &server.namespace().unwrap_or_default()).get_opt(&server.name_any()).await
+    let workloads: Api<StatefulSet> = Api::namespaced(client.clone(), &server.namespace().unwrap_or_default());
+    Ok(workloads.get_opt(&server.name_any()).await?.filter(|found| is_ours(server, found)))
 }
 
 /// Why a pod of `workload` gave up on the database, if one did. Asks only while pods are missing.
@@ -105,6 +115,29 @@ mod tests {
 
     use super::*;
     use crate::testing::{self, ApiServer, BACKED_UP, CREDENTIALS, as_json, cluster, failure, secret, server};
+
+    #[rstest]
+    #[case::ours(r#"{"ownerReferences": [{"controller": true, "uid": "UID"}]}"#, true)]
+    #[case::of_another_controller(
+        r#"{"labels": LABELS, "ownerReferences": [{"controller": true, "uid": "other"}]}"#,
+        false
+    )]
+    #[case::released(r#"{"labels": LABELS, "ownerReferences": [{"uid": "other"}]}"#, true)]
+    #[case::somebody_else_s(r#"{"labels": {"app.kubernetes.io/instance": "demo"}}"#, false)]
+    fn what_belongs_to_a_server(#[case] metadata: &str, #[case] expected: bool) {
+        let server = server("");
+        let labels = serde_json::to_string(&build::labels("demo")).unwrap();
+        let uid = server.metadata.uid.clone().unwrap();
+        let mut metadata: Value =
+            serde_json::from_str(&metadata.replace("LABELS", &labels).replace("UID", &uid)).unwrap();
+        for owner in metadata["ownerReferences"].as_array_mut().into_iter().flatten() {
+            for field in ["apiVersion", "kind", "name"] {
+                owner[field] = "x".into();
+            }
+        }
+        let found: StatefulSet = serde_json::from_value(json!({ "metadata": metadata })).unwrap();
+        assert_eq!(is_ours(&server, &found), expected);
+    }
 
     const CLUSTER: &str = "GET /apis/pgv2.percona.com/v2/namespaces/team-a/perconapgclusters/demo-postgres";
     const PODS: &str = "GET /api/v1/namespaces/team-a/pods";

@@ -94,7 +94,7 @@ async fn services_are_applied_once_and_again_when_they_are_not_as_they_should_be
 
     let first = ApiServer::default();
     apply_services(&first.client(), &applied, &server).await.unwrap();
-    assert_eq!(first.asked(), patches);
+    assert_eq!(first.asked(), [HEADLESS, &patches[0], API, &patches[1]]);
 
     let settled = ApiServer::answering([(HEADLESS, 200, as_json(&wanted.0)), (API, 200, as_json(&wanted.1))]);
     apply_services(&settled.client(), &applied, &server).await.unwrap();
@@ -106,6 +106,17 @@ async fn services_are_applied_once_and_again_when_they_are_not_as_they_should_be
     apply_services(&gone.client(), &applied, &server).await.unwrap();
     let writes: Vec<_> = gone.asked().into_iter().filter(|request| request.starts_with("PATCH")).collect();
     assert_eq!(writes.len(), 2);
+}
+
+#[tokio::test]
+async fn what_somebody_else_has_made_is_not_touched() {
+    let server = server("replicas: 1");
+    let theirs = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "demo-headless", "labels": {"app": "theirs"}}});
+    let api = ApiServer::answering([(HEADLESS, 200, theirs)]);
+    let error = apply_services(&api.client(), &Applied::default(), &server).await.unwrap_err();
+    assert_eq!(api.asked(), [HEADLESS]);
+    insta::assert_snapshot!(error, @"Service demo-headless was made by somebody else; delete it, or name the DittoServer otherwise");
+    assert!(matches!(error, ApplyError::Refused(why, _) if why.reason == "ServiceRejected"));
 }
 
 /// What is sent of the workload in this state of the database, and what comes back.
