@@ -51,7 +51,7 @@ impl Field {
     /// One entry of the list: `*`, `?`, a value or a range, with a step or without.
     fn check(&self, entry: &str) -> Result<(), String> {
         let (range, step) = entry.split_once('/').map_or((entry, None), |(range, step)| (range, Some(step)));
-        if step.is_some_and(|step| !number(step).is_some_and(|step| step > 0)) {
+        if step.is_some_and(|step| number(step).is_none_or(|step| step == 0)) {
             return Err("a step is a number from 1 on".to_owned());
         }
         if ["*", "?"].contains(&range) {
@@ -66,8 +66,8 @@ impl Field {
     }
 
     fn value(&self, text: &str) -> Result<u32, String> {
-        let named = self.names.iter().zip(self.values.clone()).find(|(name, _)| name.eq_ignore_ascii_case(text));
-        let value = named.map(|(_, value)| value).or_else(|| number(text));
+        let by_name = self.names.iter().zip(self.values.clone()).find(|(name, _)| name.eq_ignore_ascii_case(text));
+        let value = by_name.map(|(_, value)| value).or_else(|| number(text));
         value.filter(|value| self.values.contains(value)).ok_or_else(|| {
             let names = if self.names.is_empty() { String::new() } else { format!(", or {}", self.names.join(" ")) };
             format!("Percona's operator knows {} to {}{names}", self.values.start(), self.values.end())
