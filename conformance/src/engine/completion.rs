@@ -9,9 +9,10 @@ use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::differences::{CLUSTER, Differences, SERVER};
+use super::differences::{CLUSTER, Differences};
 use super::watch::{Feed, Hub, Kind, Observation};
 use crate::environment::Tolerated;
+use crate::scenario::SERVER;
 
 /// Field manager of what is added.
 const MANAGER: &str = "dittofs-conformance-completion";

@@ -8,12 +8,7 @@ use serde_json::Value;
 
 use crate::environment::Declared;
 use crate::scenario::operations::Object;
-
-/// The kind of which conditions may have other names.
-pub(super) const SERVER: &str = "DittoServer";
-
-/// The kind that tells of them.
-pub(super) const EVENT: &str = "Event";
+use crate::scenario::{EVENT, SERVER};
 
 /// The kind that an implementation may keep when its server is deleted.
 pub(super) const CLUSTER: &str = "PerconaPGCluster";

@@ -1,4 +1,4 @@
-//! What the operator's roles allow, and what of it was used in the whole run.
+//! What the operator's roles allow, what of it was used in the whole run, and what was asked for besides.
 //!
 //! The requests come from the audit log of each control plane that the run has used, the grants from the roles that are
 //! bound to the operator's user. What a role allows and nobody needs is what an attacker gets for nothing.

@@ -15,7 +15,10 @@ use super::parse;
 use super::requirements::Requirements;
 
 /// The kind of which conditions may have other names.
-const SERVER: &str = "DittoServer";
+pub const SERVER: &str = "DittoServer";
+
+/// The kind that tells of them.
+pub const EVENT: &str = "Event";
 
 /// Everything that the implementation file `source` declares and that is unknown: requirements that are none, and names
 /// of conditions that no scenario asks for. The file itself has been read before.
@@ -82,7 +85,7 @@ fn of_object(object: &Object, names: &mut BTreeSet<String>) {
     {
         of_value(conditions, names);
     }
-    if object.get("kind").is_some_and(|kind| kind == "Event")
+    if object.get("kind").is_some_and(|kind| kind == EVENT)
         && let Some(reason) = object.get("reason").and_then(Value::as_str).filter(|reason| !reason.contains("${"))
     {
         names.insert(reason.to_owned());

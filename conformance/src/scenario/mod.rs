@@ -21,7 +21,7 @@ mod schema;
 pub mod timeouts;
 pub mod types;
 
-pub use declared::declared_problems;
+pub use declared::{EVENT, SERVER, declared_problems};
 pub use defects::{Defect, DefectError};
 pub use load::{Entry, Filter, LoadError, lint, load};
 pub use operations::Action;

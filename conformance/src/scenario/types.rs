@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::declared::SERVER;
 use super::operations::{Action, Object, PermissionsAbout};
 use super::timeouts::{Limit, TimeoutName};
 use crate::environment::{Capability, Isolation};
@@ -176,8 +177,7 @@ impl Scenario {
     pub fn servers(&self) -> u64 {
         let of = |operation: &Operation| {
             let (Action::Apply(write) | Action::Create(write)) = &operation.action else { return BTreeMap::new() };
-            let servers =
-                write.objects.iter().filter(|object| object.get("kind").is_some_and(|kind| kind == "DittoServer"));
+            let servers = write.objects.iter().filter(|object| object.get("kind").is_some_and(|kind| kind == SERVER));
             // Whoever applies one again makes no other.
             let place = |object: &Object| object.get("metadata").map(ToString::to_string).unwrap_or_default();
             servers.map(|object| (place(object), u64::from(write.times.unwrap_or(1)))).collect()

@@ -1,7 +1,8 @@
 //! Writes. Everything is server-side applied under one field manager, except the `PerconaPGCluster`: it is created once
 //! and never applied again, so that what its user and Percona itself write into it survives.
 //!
-//! What is as it should be is not written again: an operator that is settled is quiet.
+//! What is as it should be is not written again: an operator that is settled is quiet. What somebody else has made is not
+//! written at all.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -47,9 +48,7 @@ pub async fn create_cluster(client: &Client, server: &DittoServer, percona: &Per
 /// Applies both Services.
 pub async fn apply_services(client: &Client, applied: &Applied, server: &DittoServer) -> Result<(), ApplyError> {
     for service in [services::headless(server), services::api(server)] {
-        apply::<Service>(client, applied, server, &service)
-            .await
-            .map_err(|error| ApplyError::of("ServiceRejected", error))?;
+        apply::<Service>(client, applied, server, &service).await?;
     }
     Ok(())
 }
@@ -66,14 +65,14 @@ pub async fn apply_workload(
 ) -> Result<Option<StatefulSet>, ApplyError> {
     if verdict.ready {
         let wanted = statefulset(server, options, verdict.digest.as_deref());
-        return applied_workload(client, applied, server, &wanted).await;
+        return apply(client, applied, server, &wanted).await.map(Some);
     }
     let Some(workload) = workload else { return Ok(None) };
     if verdict.reason == "WaitingForPostgreSQL"
         && let Some(digest) = kept_digest(&workload, server)
     {
         let wanted = statefulset(server, options, Some(&digest));
-        return applied_workload(client, applied, server, &wanted).await;
+        return apply(client, applied, server, &wanted).await.map(Some);
     }
     if workload.spec.as_ref().and_then(|spec| spec.replicas) == Some(server.spec.replicas) {
         return Ok(Some(workload));
@@ -82,25 +81,14 @@ pub async fn apply_workload(
     let size = Patch::Merge(json!({ "spec": { "replicas": server.spec.replicas } }));
     let parameters = PatchParams { field_manager: Some(names::OPERATOR.to_owned()), ..PatchParams::default() };
     let resized = workloads.patch(&workload.name_any(), &parameters, &size).await;
-    resized.map(Some).map_err(|error| ApplyError::of(STATEFULSET_REJECTED, error))
+    resized.map(Some).map_err(ApplyError::of::<StatefulSet>)
 }
-
-async fn applied_workload(
-    client: &Client,
-    applied: &Applied,
-    server: &DittoServer,
-    wanted: &StatefulSet,
-) -> Result<Option<StatefulSet>, ApplyError> {
-    apply(client, applied, server, wanted).await.map(Some).map_err(|error| ApplyError::of(STATEFULSET_REJECTED, error))
-}
-
-const STATEFULSET_REJECTED: &str = "StatefulSetRejected";
 
 /// Why an object could not be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// The API server does not accept it: a quota, a policy, a missing permission, a field that cannot change. Nothing tells
-    /// when it will.
+    /// The API server does not accept it (a quota, a policy, a missing permission, a field that cannot change), or somebody else
+    /// has made an object of its name. Nothing tells when that changes.
     #[error("{}", .0.message)]
     Refused(Failure, #[source] kube::Error),
     /// Anything else.
@@ -109,33 +97,44 @@ pub enum ApplyError {
 }
 
 impl ApplyError {
-    fn of(reason: &'static str, error: kube::Error) -> Self {
+    /// What the API server says of an object of the kind `K`.
+    fn of<K: Resource<DynamicType = ()>>(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(response) if is_refused(&response) => {
-                Self::Refused(rejected(reason, &response), kube::Error::Api(response))
+                let failure = Failure { reason: reason::<K>(), message: rejected(&K::kind(&()), &response) };
+                Self::Refused(failure, kube::Error::Api(response))
             }
             other => Self::Api(other),
         }
     }
+
+    /// Somebody else has made `name`: tried again like what the API server refuses.
+    fn foreign<K: Resource<DynamicType = ()>>(name: &str) -> Self {
+        let kind = K::kind(&());
+        let message = format!("{kind} {name} was made by somebody else; delete it, or name the DittoServer otherwise");
+        let conflict = Status::failure(&message, "Conflict").with_code(409).boxed();
+        Self::Refused(Failure { reason: reason::<K>(), message }, kube::Error::Api(conflict))
+    }
+}
+
+/// The reason of `Ready` when an object of the kind `K` is not accepted.
+fn reason<K: Resource<DynamicType = ()>>() -> &'static str {
+    if K::kind(&()) == "Service" { "ServiceRejected" } else { "StatefulSetRejected" }
 }
 
 /// Whether the API server does not accept an object as it is: a quota or a missing permission (403), a policy (400, 403 or 422:
 /// a `ValidatingAdmissionPolicy` that names no reason), a field that cannot change (422). Nothing tells when it will.
 pub fn is_refused(response: &Status) -> bool {
-    [400, 403, 422].contains(&response.code) || response.reason == NOT_OURS
+    [400, 403, 422].contains(&response.code)
 }
 
-fn rejected(reason: &'static str, response: &Status) -> Failure {
+fn rejected(kind: &str, response: &Status) -> String {
     let hint = if response.message.contains("updates to statefulset spec") {
         "; volumes and their sizes cannot change: set spec.storage back, or delete the StatefulSet (its volumes stay) and resize the claims"
     } else {
         ""
     };
-    let message = match reason.trim_end_matches("Rejected") {
-        _ if response.reason == NOT_OURS => response.message.clone(),
-        kind => format!("the API server refuses the {kind}: {}{hint}", response.message),
-    };
-    Failure { reason, message }
+    format!("the API server refuses the {kind}: {}{hint}", response.message)
 }
 
 /// Writes the status.
@@ -150,36 +149,30 @@ pub async fn write_status(client: &Client, server: &DittoServer, status: &DittoS
 /// Applies `wanted`, unless this process has applied just that before and it still is so. The memory is needed: what an
 /// object has and `wanted` no longer names is taken away by an apply, and is not seen by comparing.
 ///
-/// What somebody else has made under its name is not touched: that is an error, as if the API server refused it.
-async fn apply<K>(client: &Client, applied: &Applied, server: &DittoServer, wanted: &K) -> kube::Result<K>
+/// What somebody else has made under its name is not touched.
+async fn apply<K>(client: &Client, applied: &Applied, server: &DittoServer, wanted: &K) -> Result<K, ApplyError>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
 {
     let api: Api<K> = Api::namespaced(client.clone(), &wanted.namespace().unwrap_or_default());
     let name = wanted.name_any();
-    let content = serde_json::to_value(wanted).map_err(kube::Error::SerdeError)?;
+    let json =
+        |object: &K| serde_json::to_value(object).map_err(|error| ApplyError::Api(kube::Error::SerdeError(error)));
+    let content = json(wanted)?;
     let key = format!("{}/{name}", K::kind(&()));
-    if let Some(found) = api.get_opt(&name).await? {
+    if let Some(found) = api.get_opt(&name).await.map_err(ApplyError::of::<K>)? {
         if !is_ours(server, &found) {
-            let message = format!(
-                "{} {name} was made by somebody else; delete it, or name the DittoServer otherwise",
-                K::kind(&())
-            );
-            return Err(kube::Error::Api(Status::failure(&message, NOT_OURS).with_code(409).boxed()));
+            return Err(ApplyError::foreign::<K>(&name));
         }
-        if applied.last(server, &key) == Some(fingerprint(&content))
-            && holds(&serde_json::to_value(&found).map_err(kube::Error::SerdeError)?, &content)
-        {
+        if applied.last(server, &key) == Some(fingerprint(&content)) && holds(&json(&found)?, &content) {
             return Ok(found);
         }
     }
-    let result = api.patch(&name, &PatchParams::apply(names::OPERATOR).force(), &Patch::Apply(wanted)).await?;
+    let result = api.patch(&name, &PatchParams::apply(names::OPERATOR).force(), &Patch::Apply(wanted)).await;
+    let result = result.map_err(ApplyError::of::<K>)?;
     applied.note(server, key, fingerprint(&content));
     Ok(result)
 }
-
-/// Reason of the error about an object that somebody else has made.
-const NOT_OURS: &str = "NotOurs";
 
 /// What this process has applied last, by server and object.
 #[derive(Debug, Default)]

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ListParams;
 use kube::{Api, Client, Resource, ResourceExt};
 
@@ -65,8 +66,7 @@ pub fn is_unserved(error: &kube::Error) -> bool {
 
 /// Tells whether `server` controls `found`.
 pub fn whose(server: &DittoServer, found: PerconaPGCluster) -> Cluster {
-    let owner = found.owner_references().iter().find(|owner| owner.controller == Some(true));
-    match owner {
+    match controller(&found) {
         Some(owner) if Some(&owner.uid) == server.metadata.uid.as_ref() => Cluster::Ours(Box::new(found)),
         Some(owner) if owner.kind == "DittoServer" && owner.name == server.name_any() => {
             Cluster::Foreign(format!("belongs to an earlier DittoServer of this name (uid {})", owner.uid))
@@ -76,10 +76,13 @@ pub fn whose(server: &DittoServer, found: PerconaPGCluster) -> Cluster {
     }
 }
 
+fn controller(found: &impl Resource) -> Option<&OwnerReference> {
+    found.owner_references().iter().find(|owner| owner.controller == Some(true))
+}
+
 /// Whether `found` belongs to `server`: it is its controller, or nobody is, and the operator's labels say so.
 pub fn is_ours(server: &DittoServer, found: &impl Resource) -> bool {
-    let owners = found.meta().owner_references.iter().flatten();
-    match owners.clone().find(|owner| owner.controller == Some(true)) {
+    match controller(found) {
         Some(owner) => Some(&owner.uid) == server.metadata.uid.as_ref(),
         None => build::labels(&server.name_any()).iter().all(|(key, value)| found.labels().get(key) == Some(value)),
     }

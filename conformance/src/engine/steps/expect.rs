@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use crate::engine::context::Context;
 use crate::engine::deadline::Deadline;
-use crate::engine::differences::EVENT;
 use crate::engine::secrets;
 use crate::engine::trouble::{Failure, Mismatched, Subject, Trouble};
 use crate::engine::wait;
 use crate::engine::watch::{Feed, Kind, Record};
 use crate::path::Path;
 use crate::redact;
+use crate::scenario::EVENT;
 use crate::scenario::operations::{Assert, Object, Refute};
 use crate::scenario::pattern::{Mismatch, Pattern, stale};
 

@@ -63,9 +63,9 @@ pub async fn patch(patch: &Patch, context: &mut Context, deadline: &Deadline) ->
         (Some(merge), _) => Value::Object(merge.clone()),
         (None, operations) => json!(operations),
     };
+    let mut bindings = context.bindings.clone();
     let mut result = Value::Null;
     for index in 1..=patch.times.unwrap_or(1) {
-        let mut bindings = context.bindings.clone();
         if patch.times.is_some() {
             bindings.set(INDEX, json!(index));
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::environment::{Capability, Fault, Isolation};
+use crate::scenario::SERVER;
 use crate::scenario::node::Node;
 use crate::scenario::operations::{Action, Admission, AdmissionExpectation, AdmissionRequest, Object};
 use crate::scenario::types::Scenario;
@@ -113,7 +114,7 @@ fn capabilities(action: &Action) -> Vec<Capability> {
 }
 
 fn of_object(object: &Object) -> Vec<Capability> {
-    if object.get("kind").is_none_or(|kind| kind != "DittoServer") {
+    if object.get("kind").is_none_or(|kind| kind != SERVER) {
         return Vec::new();
     }
     let percona = object.get("spec").and_then(|spec| spec.get("percona"));

@@ -195,9 +195,8 @@ async fn what_the_api_server_says_of_a_workload_is_told_apart(#[case] code: u16,
 
 #[test]
 fn volumes_that_cannot_change_have_a_remedy() {
-    let said = |message: &str| {
-        rejected(STATEFULSET_REJECTED, &serde_json::from_value(failure("Invalid", 422, message)).unwrap()).message
-    };
+    let said =
+        |message: &str| rejected("StatefulSet", &serde_json::from_value(failure("Invalid", 422, message)).unwrap());
     assert!(
         said("updates to statefulset spec for fields other than … are forbidden").contains("set spec.storage back")
     );
