@@ -279,6 +279,14 @@ pub struct Backup {
     pub ca_secret_ref: Option<SecretKeyRef>,
 }
 
+impl Backup {
+    /// The Secrets that the cluster mounts for its backups.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        let credentials = self.credentials_secret_ref.iter().map(|secret| secret.name.as_str());
+        credentials.chain(self.ca_secret_ref.iter().map(|ca| ca.name.as_str()))
+    }
+}
+
 fn default_region() -> String {
     "eu-west-1".to_owned()
 }

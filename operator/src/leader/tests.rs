@@ -1,4 +1,5 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use axum::Json;
 use axum::Router;
@@ -232,8 +233,8 @@ async fn a_lease_that_nobody_holds_is_taken_and_writes_pass_from_then_on() {
     let asked = Instant::now();
     let _held = server.held(&election).await;
     assert_eq!(server.spec().holder_identity.as_deref(), Some("us"));
-    assert!(fence.is_open(asked + election.timing.deadline - Duration::from_nanos(1)));
-    assert!(!fence.is_open(Instant::now() + election.timing.deadline));
+    assert!(fence.is_open(asked + election.timing.deadline - Duration::from_nanos(1), SystemTime::now()));
+    assert!(!fence.is_open(Instant::now() + election.timing.deadline, SystemTime::now()));
 }
 
 #[tokio::test]
@@ -290,7 +291,7 @@ async fn a_held_lease_is_renewed_until_it_is_another_s() {
         }
         server.written().await;
         assert_eq!(server.spec().holder_identity.as_deref(), Some("us"));
-        assert!(fence.is_open(Instant::now()));
+        assert!(fence.is_open(Instant::now(), SystemTime::now()));
         server.put(held_by("them"));
     };
     let (reason, ()) = tokio::join!(timeout(2 * PATIENCE, held.hold()), others);
@@ -307,7 +308,7 @@ async fn a_lease_that_cannot_be_renewed_is_given_up() {
     server.stored().failing = u32::MAX;
     let reason = timeout(PATIENCE, held.hold()).await.expect("the Lease is lost");
     assert_eq!(reason, "the lease could not be renewed for 200ms");
-    assert!(!fence.is_open(Instant::now()));
+    assert!(!fence.is_open(Instant::now(), SystemTime::now()));
     assert!(server.stored().writes > 2);
 }
 

@@ -20,22 +20,22 @@ pub(super) fn ready(server: &DittoServer, facts: &Facts, verdict: &Verdict) -> O
         let message = format!("backups are off in PerconaPGCluster {name}, which is created once: turn them on there");
         return Some((false, "BackupsOffInCluster", message));
     }
-    Some(backups_of(name, backup, &cluster.status.clone().unwrap_or_default(), facts.backup_secret_missing))
+    Some(backups_of(name, backup, &cluster.status.clone().unwrap_or_default(), facts.missing_backup_secret.as_deref()))
 }
 
-fn backups_of(cluster: &str, backup: &Backup, status: &PerconaPGClusterStatus, secret_missing: bool) -> Word {
+fn backups_of(cluster: &str, backup: &Backup, status: &PerconaPGClusterStatus, missing: Option<&str>) -> Word {
     let secret = backup.credentials_secret_ref.as_ref().map(|secret| secret.name.as_str()).unwrap_or_default();
     let repos = status.pgbackrest.as_ref().map(|pgbackrest| pgbackrest.repos.as_slice()).unwrap_or_default();
     let stanza = !repos.is_empty() && repos.iter().all(|repo| repo.stanza_created);
     let overall = status.conditions.iter().find(|condition| condition.type_ == "ReadyForBackup");
-    match overall.map(|condition| (condition.status.as_str(), condition.reason.as_str())) {
-        Some(("True", _)) if stanza => {
+    match (overall.map(|condition| (condition.status.as_str(), condition.reason.as_str())), missing) {
+        (Some(("True", _)), _) if stanza => {
             (true, "ReadyForBackup", "the stanza exists and the first backup is made".to_owned())
         }
-        _ if secret_missing => (
+        (_, Some(missing)) => (
             false,
             "CredentialsSecretMissing",
-            format!("Secret {secret} does not exist: PostgreSQL itself cannot start without it"),
+            format!("Secret {missing} does not exist: PostgreSQL itself cannot start without it"),
         ),
         _ if status.state != "ready" => {
             (false, "WaitingForPostgreSQL", format!("PerconaPGCluster {cluster} is not ready"))
@@ -47,7 +47,7 @@ fn backups_of(cluster: &str, backup: &Backup, status: &PerconaPGClusterStatus, s
                 "pgBackRest could not create its stanza in repo1: check bucket, endpoint and the keys in Secret {secret}; the events of PostgresCluster {cluster} say what S3 answered"
             ),
         ),
-        Some((_, "PGBackRestRepoHostReady")) => {
+        (Some((_, "PGBackRestRepoHostReady")), _) => {
             (false, "RepoHostNotReady", "the repository host is not ready".to_owned())
         }
         _ => (false, "WaitingForFirstBackup", "the first backup is not finished".to_owned()),

@@ -162,18 +162,15 @@ async fn reconcile(cached: &DittoServer, context: &Context) -> Result<Option<Dur
     }
 
     let now = now();
-    let (overdue, again) = match deadline::judge(&server, &facts, &verdict, context.progress_deadline, &now) {
-        Some(Wait::Over(what)) => (Some(what), None),
-        Some(Wait::Within(left)) => (None, Some(left)),
-        None => (None, None),
-    };
+    let wait = deadline::judge(&server, &facts, &verdict, context.progress_deadline, &now);
+    let again = if let Some(Wait::Within(left)) = wait { Some(left) } else { None };
     let seen = Seen {
         server: &server,
         facts: &facts,
         verdict: &verdict,
         workload: workload.as_ref(),
         failure: failure.as_ref(),
-        overdue,
+        wait,
     };
     finish(context, &server, status::next(&seen, &now)).await?;
     // Tried again, less and less often: nothing tells when a quota has room.

@@ -14,7 +14,7 @@ use crate::api::{DittoServer, PerconaPGCluster, names};
 /// Reads the facts about `server`'s database.
 pub async fn facts(client: &Client, server: &DittoServer) -> kube::Result<Facts> {
     let namespace = server.namespace().unwrap_or_default();
-    let mut facts = Facts { cluster: Cluster::NotFound, secret: None, backup_secret_missing: false };
+    let mut facts = Facts { cluster: Cluster::NotFound, secret: None, missing_backup_secret: None };
     match Source::of(server) {
         Source::Sqlite => {}
         Source::External(reference) => facts.secret = secret(client, &namespace, &reference.name).await?,
@@ -42,11 +42,12 @@ async fn complete(client: &Client, server: &DittoServer, facts: &mut Facts) -> k
         return Ok(());
     }
     let backup = server.spec.percona.as_ref().and_then(|percona| percona.backup.as_ref());
-    if let Some(reference) =
-        backup.filter(|backup| backup.enabled).and_then(|backup| backup.credentials_secret_ref.as_ref())
-    {
-        let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
-        facts.backup_secret_missing = secrets.get_metadata_opt(&reference.name).await?.is_none();
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
+    for name in backup.iter().filter(|backup| backup.enabled).flat_map(|backup| backup.secrets()) {
+        if secrets.get_metadata_opt(name).await?.is_none() {
+            facts.missing_backup_secret = Some(name.to_owned());
+            break;
+        }
     }
     Ok(())
 }
@@ -185,10 +186,15 @@ mod tests {
         let facts = read(PERCONA, &ApiServer::answering([found("ready"), (secrets, 200, credentials)])).await.unwrap();
         assert!(matches!(facts.cluster, Cluster::Ours(_)));
         assert_eq!(facts.secret, Some(secret(&CREDENTIALS)));
-        assert!(read(BACKED_UP, &ApiServer::answering([found("initializing")])).await.unwrap().backup_secret_missing);
+        let with_ca = format!("{BACKED_UP}\n    caSecretRef: {{name: s3-ca, key: ca.crt}}");
+        let facts = read(&with_ca, &ApiServer::answering([found("initializing")])).await.unwrap();
+        assert_eq!(facts.missing_backup_secret.as_deref(), Some("s3-keys"));
         let keys = ("GET /api/v1/namespaces/team-a/secrets/s3-keys", 200, json!({"metadata": {"name": "s3-keys"}}));
-        let facts = read(BACKED_UP, &ApiServer::answering([found("initializing"), keys])).await.unwrap();
-        assert!(!facts.backup_secret_missing);
+        let ca = ("GET /api/v1/namespaces/team-a/secrets/s3-ca", 200, json!({"metadata": {"name": "s3-ca"}}));
+        let facts = read(&with_ca, &ApiServer::answering([found("initializing"), keys.clone()])).await.unwrap();
+        assert_eq!(facts.missing_backup_secret.as_deref(), Some("s3-ca"));
+        let facts = read(&with_ca, &ApiServer::answering([found("initializing"), keys, ca])).await.unwrap();
+        assert_eq!(facts.missing_backup_secret, None);
     }
 
     #[rstest]

@@ -55,8 +55,8 @@ pub struct Facts {
     pub cluster: Cluster,
     /// The Secret of the source, where it was worth reading.
     pub secret: Option<Secret>,
-    /// Whether the Secret with the backup credentials is missing; `false` when that was not worth asking.
-    pub backup_secret_missing: bool,
+    /// The Secret of the backups (credentials, CA) that is missing; none when that was not worth asking.
+    pub missing_backup_secret: Option<String>,
 }
 
 /// What `DatabaseReady` says.
@@ -210,7 +210,7 @@ mod tests {
     }
 
     fn verdict(spec: &str, cluster: Cluster, secret: Option<Secret>) -> Verdict {
-        judge(&server(spec), &Facts { cluster, secret, backup_secret_missing: false })
+        judge(&server(spec), &Facts { cluster, secret, missing_backup_secret: None })
     }
 
     #[rstest]

@@ -1,6 +1,6 @@
 //! What a pod's status says about its wait for the database. Pure.
 
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Pod};
 
 use crate::api::names;
 
@@ -9,13 +9,21 @@ const MESSAGE_LIMIT: usize = 512;
 
 /// Why the init container of `pod` gave up, until a later run of it succeeds.
 pub fn gave_up(pod: &Pod) -> Option<String> {
-    let statuses = pod.status.as_ref()?.init_container_statuses.as_ref()?;
-    let status = statuses.iter().find(|status| status.name == names::INIT_CONTAINER)?;
-    let terminated = |state: &Option<k8s_openapi::api::core::v1::ContainerState>| {
-        state.as_ref().and_then(|state| state.terminated.clone())
-    };
-    let last = terminated(&status.state).or_else(|| terminated(&status.last_state))?;
-    (last.exit_code != 0).then(|| describe(&pod.metadata.name.clone().unwrap_or_default(), &last))
+    let last = runs(pod).next()?;
+    (last.exit_code != 0).then(|| describe(pod.metadata.name.as_deref().unwrap_or_default(), last))
+}
+
+/// Whether a run of the init container of `pod` gave up, be it that the next one succeeded.
+pub fn has_given_up(pod: &Pod) -> bool {
+    runs(pod).any(|run| run.exit_code != 0)
+}
+
+/// How the last runs of the init container ended, the last one first: Kubernetes keeps two at most.
+fn runs(pod: &Pod) -> impl Iterator<Item = &ContainerStateTerminated> {
+    let statuses = pod.status.iter().flat_map(|status| status.init_container_statuses.iter().flatten());
+    let ours = statuses.filter(|status| status.name == names::INIT_CONTAINER);
+    ours.flat_map(|status| [&status.state, &status.last_state])
+        .filter_map(|state: &Option<ContainerState>| state.as_ref()?.terminated.as_ref())
 }
 
 fn describe(pod: &str, last: &ContainerStateTerminated) -> String {
@@ -59,20 +67,23 @@ mod tests {
     }
 
     #[rstest]
-    #[case::runs_first(names::INIT_CONTAINER, json!({"running": {}}), json!({}), None)]
-    #[case::succeeded(names::INIT_CONTAINER, ended(0, None), ended(1, Some("x")), None)]
-    #[case::other_container("migrate", ended(1, Some("x")), json!({}), None)]
-    #[case::failed(names::INIT_CONTAINER, ended(1, Some("a\ngave up\n\n")), json!({}), Some("gave up"))]
-    #[case::backs_off(names::INIT_CONTAINER, json!({"waiting": {}}), ended(1, Some("gave up")), Some("gave up"))]
-    #[case::runs_again(names::INIT_CONTAINER, json!({"running": {}}), ended(1, Some("gave up")), Some("gave up"))]
-    #[case::says_nothing(names::INIT_CONTAINER, ended(137, None), json!({}), Some("exit code 137"))]
+    #[case::runs_first(names::INIT_CONTAINER, json!({"running": {}}), json!({}), None, false)]
+    #[case::succeeded(names::INIT_CONTAINER, ended(0, None), ended(1, Some("x")), None, true)]
+    #[case::other_container("migrate", ended(1, Some("x")), json!({}), None, false)]
+    #[case::failed(names::INIT_CONTAINER, ended(1, Some("a\ngave up\n\n")), json!({}), Some("gave up"), true)]
+    #[case::backs_off(names::INIT_CONTAINER, json!({"waiting": {}}), ended(1, Some("gave up")), Some("gave up"), true)]
+    #[case::runs_again(names::INIT_CONTAINER, json!({"running": {}}), ended(1, Some("gave up")), Some("gave up"), true)]
+    #[case::says_nothing(names::INIT_CONTAINER, ended(137, None), json!({}), Some("exit code 137"), true)]
     fn a_wait_that_gave_up_stays_until_one_succeeds(
         #[case] name: &str,
         #[case] state: Value,
         #[case] last: Value,
         #[case] expected: Option<&str>,
+        #[case] ever: bool,
     ) {
-        let said = gave_up(&pod(&status(name, &state, &last)));
+        let pod = pod(&status(name, &state, &last));
+        assert_eq!(has_given_up(&pod), ever);
+        let said = gave_up(&pod);
         match expected {
             Some(words) => assert!(said.as_ref().is_some_and(|said| said.contains(words)), "{said:?}"),
             None => assert_eq!(said, None),

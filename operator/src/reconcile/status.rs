@@ -4,6 +4,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::backup;
+use super::deadline::{PROGRESS_DEADLINE_EXCEEDED, Wait};
 use super::gate::{Cluster, Facts, Source, Verdict};
 use crate::api::{DittoServer, DittoServerStatus, Phase, names};
 
@@ -29,8 +30,8 @@ pub struct Seen<'a> {
     pub workload: Option<&'a StatefulSet>,
     /// What went wrong, if something did.
     pub failure: Option<&'a Failure>,
-    /// What to look at, when the wait for the database takes longer than it should.
-    pub overdue: Option<String>,
+    /// How the wait for the database stands, when there is one.
+    pub wait: Option<Wait>,
 }
 
 /// An event about a server.
@@ -90,7 +91,12 @@ pub fn halted(
     let said = ["Ready", "Progressing"].map(|kind| Said { kind, status: false, reason, message: message.to_owned() });
     let mut conditions = conditions(server, said.into(), now);
     let kept = before.conditions.iter().filter(|old| !["Ready", "Progressing"].contains(&old.type_.as_str()));
-    conditions.extend(kept.cloned().map(|old| Condition { observed_generation: server.metadata.generation, ..old }));
+    // A deletion counts as a generation, of the spec that was judged; a spec that cannot be built is another one.
+    let judged = |old: &Condition| match phase {
+        Phase::Deleting => server.metadata.generation,
+        _ => old.observed_generation,
+    };
+    conditions.extend(kept.map(|old| Condition { observed_generation: judged(old), ..old.clone() }));
     DittoServerStatus { phase: Some(phase), observed_generation: server.metadata.generation, conditions, ..before }
 }
 
@@ -131,7 +137,7 @@ fn event(condition: &Condition) -> Option<(bool, &'static str)> {
         ("Ready", _, "StatefulSetRejected") => Some((true, "StatefulSetRejected")),
         ("Ready", _, "ServiceRejected") => Some((true, "ServiceRejected")),
         ("Ready", _, "InvalidSpec") => Some((true, "InvalidSpec")),
-        ("Progressing", _, "ProgressDeadlineExceeded") => Some((true, "ProgressDeadlineExceeded")),
+        ("Progressing", _, PROGRESS_DEADLINE_EXCEEDED) => Some((true, PROGRESS_DEADLINE_EXCEEDED)),
         _ => None,
     }
 }
@@ -187,8 +193,10 @@ fn ready(seen: &Seen<'_>, rollout: &Rollout) -> Word {
 fn progressing(seen: &Seen<'_>, rollout: &Rollout) -> Word {
     if let Some(failure) = seen.failure {
         (false, failure.reason, failure.message.clone())
-    } else if let Some(what) = &seen.overdue {
-        (false, "ProgressDeadlineExceeded", what.clone())
+    } else if let Some(Wait::Over(what)) = &seen.wait {
+        (false, PROGRESS_DEADLINE_EXCEEDED, what.clone())
+    } else if seen.wait == Some(Wait::Blocked) {
+        (false, "Blocked", seen.verdict.message.clone())
     } else if !seen.verdict.ready {
         let what =
             if seen.workload.is_some() { "the pods keep the credentials that they have" } else { "there are no pods" };

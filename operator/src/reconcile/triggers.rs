@@ -44,34 +44,59 @@ pub fn start(client: &Client, synced: impl Fn() + Send + 'static) -> (Store<Ditt
         // Our own status writes change no generation.
         .predicate_filter(predicates::generation, PredicateConfig::default());
     let managed = watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={}", names::OPERATOR));
-    let secrets = {
-        let store = store.clone();
-        watch::<Secret>(client, watcher::Config::default())
-            .flat_map(move |secret| futures::stream::iter(referring(&store, &secret)))
-    };
-    let gave_up = watcher(Api::<Pod>::all(client.clone()), managed.clone())
+    let secrets = watch::<Secret>(client, watcher::Config::default(), &store, referring);
+    let given_up = watcher(Api::<Pod>::all(client.clone()), managed.clone())
         .backoff(WatchBackoff::default())
         .applied_objects()
         .filter_map(async |pod| server_of_pod(&logged(pod)?));
     let queue = futures::stream::select_all([
         servers.filter_map(async |server| Some(ObjectRef::from_obj(&logged(server)?))).boxed(),
-        watch::<StatefulSet>(client, managed.clone()).filter_map(async |object| owner(&object)).boxed(),
-        watch::<Service>(client, managed).filter_map(async |object| owner(&object)).boxed(),
+        watch::<StatefulSet>(client, managed.clone(), &store, owner).boxed(),
+        watch::<Service>(client, managed, &store, owner).boxed(),
         secrets.boxed(),
-        gave_up.boxed(),
+        given_up.boxed(),
         clusters(client, store.clone()).boxed(),
     ]);
     (store, queue)
 }
 
-fn watch<K>(client: &Client, config: watcher::Config) -> impl Stream<Item = PartialObjectMeta<K>> + Send + use<K>
+/// The servers that objects of a kind lead to, by `lead`.
+fn watch<K>(
+    client: &Client,
+    config: watcher::Config,
+    store: &Store<DittoServer>,
+    lead: Lead<PartialObjectMeta<K>>,
+) -> impl Stream<Item = ObjectRef<DittoServer>> + Send + use<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    watcher(Api::<PartialObjectMeta<K>>::all(client.clone()), config)
-        .backoff(WatchBackoff::default())
-        .touched_objects()
-        .filter_map(async |object| logged(object))
+    let events = watcher(Api::<PartialObjectMeta<K>>::all(client.clone()), config).backoff(WatchBackoff::default());
+    led(events, store.clone(), lead)
+}
+
+/// Says which servers an object leads to.
+type Lead<K> = fn(&Store<DittoServer>, &K) -> Vec<ObjectRef<DittoServer>>;
+
+/// The servers that the events of a watch lead to. What was deleted while a watch was interrupted has no event: after
+/// each list but the first, every server is looked at.
+fn led<K>(
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
+    store: Store<DittoServer>,
+    lead: Lead<K>,
+) -> impl Stream<Item = ObjectRef<DittoServer>> + Send
+where
+    K: Send,
+{
+    let mut listed = false;
+    events.flat_map(move |event| {
+        futures::stream::iter(match logged(event) {
+            Some(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => lead(&store, &object),
+            Some(Event::InitDone) if std::mem::replace(&mut listed, true) => {
+                store.state().iter().map(|server| ObjectRef::from_obj(&**server)).collect()
+            }
+            Some(Event::Init | Event::InitDone) | None => Vec::new(),
+        })
+    })
 }
 
 fn logged<T>(result: Result<T, watcher::Error>) -> Option<T> {
@@ -79,15 +104,19 @@ fn logged<T>(result: Result<T, watcher::Error>) -> Option<T> {
 }
 
 /// The server that controls `object`.
-fn owner<K: Resource>(object: &K) -> Option<ObjectRef<DittoServer>> {
-    let owner = object.owner_references().iter().find(|owner| owner.controller == Some(true))?;
-    (owner.kind == DittoServer::kind(&()))
-        .then(|| ObjectRef::new(&owner.name).within(&object.namespace().unwrap_or_default()))
+fn owner<K: Resource>(_: &Store<DittoServer>, object: &K) -> Vec<ObjectRef<DittoServer>> {
+    let mut owners = object.owner_references().iter().filter(|owner| owner.controller == Some(true));
+    let server = owners.find(|owner| owner.kind == DittoServer::kind(&()));
+    let reference = |name: &str| ObjectRef::new(name).within(&object.namespace().unwrap_or_default());
+    server.map(|owner| reference(&owner.name)).into_iter().collect()
 }
 
-/// The server of a pod, when the pod gave up on its database. All else of pods shows in their StatefulSet.
+/// The server of a pod that gave up on its database once: that it did, and that it logs in now, shows nowhere else. All
+/// else of pods shows in their StatefulSet.
 fn server_of_pod(pod: &Pod) -> Option<ObjectRef<DittoServer>> {
-    pods::gave_up(pod)?;
+    if !pods::has_given_up(pod) {
+        return None;
+    }
     let server = pod.labels().get("app.kubernetes.io/instance")?;
     Some(ObjectRef::new(server).within(&pod.namespace()?))
 }
@@ -106,9 +135,8 @@ fn reads(server: &DittoServer, name: &str) -> bool {
         Source::External(reference) => reference.name == name,
         Source::Percona => {
             let backup = server.spec.percona.as_ref().and_then(|percona| percona.backup.as_ref());
-            let credentials = backup.and_then(|backup| backup.credentials_secret_ref.as_ref());
             name == names::user_secret(&server.name_any())
-                || credentials.is_some_and(|reference| reference.name == name)
+                || backup.is_some_and(|backup| backup.secrets().any(|secret| secret == name))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Whether a Secret holds what pgBackRest needs to log in to S3. Pure.
+//! Whether Secrets hold what pgBackRest needs to log in to S3, and to trust it. Pure.
 
 use std::path::Path;
 
@@ -30,6 +30,17 @@ pub fn complaint(secret: Option<&Secret>) -> Option<String> {
     Some(format!("sets no {} in the section [global] of {}", missing.join(" and no "), names.join(", ")))
 }
 
+/// What is wrong with the Secret of a CA, likewise.
+pub fn ca_complaint(secret: Option<&Secret>, key: &str) -> Option<String> {
+    let Some(secret) = secret else {
+        return Some(format!(
+            "does not exist: PostgreSQL itself cannot start without it; it needs the PEM of the CA in key {key}"
+        ));
+    };
+    let there = secret.data.iter().flatten().any(|(name, _)| name == key);
+    (!there).then(|| format!("has no key {key}: PostgreSQL itself cannot start without it"))
+}
+
 /// Names of the options of `[global]` that have a value.
 fn global_options(file: &[u8]) -> Vec<String> {
     let mut section = String::new();
@@ -49,9 +60,10 @@ fn global_options(file: &[u8]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::Secret;
     use rstest::rstest;
 
-    use super::complaint;
+    use super::{ca_complaint, complaint};
     use crate::testing::secret;
 
     const KEYS: &str = "repo1-s3-key=AKIA\nrepo1-s3-key-secret = hunter2\n";
@@ -74,6 +86,16 @@ mod tests {
             None => assert_eq!(said, None),
         }
         assert!(!said.unwrap_or_default().contains("hunter2"));
+    }
+
+    #[rstest]
+    #[case::missing(None, Some("does not exist"))]
+    #[case::other_key(Some(secret(&[("tls.crt", "")])), Some("has no key ca.crt"))]
+    #[case::there(Some(secret(&[("ca.crt", "")])), None)]
+    fn what_cannot_be_mounted(#[case] secret: Option<Secret>, #[case] expected: Option<&str>) {
+        let said = ca_complaint(secret.as_ref(), "ca.crt");
+        assert_eq!(said.is_some(), expected.is_some(), "{said:?}");
+        assert!(said.unwrap_or_default().contains(expected.unwrap_or_default()));
     }
 
     #[test]

@@ -97,8 +97,12 @@ async fn surroundings(
         let crd = crds.get_metadata_opt(names::PERCONA_CRD).await?;
         around.percona_installed = crd.is_some_and(|crd| crd.metadata.deletion_timestamp.is_none());
     }
+    let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
     if let Some(name) = questions.backup_secret {
-        around.backup_secret = Api::<Secret>::namespaced(client.clone(), namespace).get_opt(name).await?;
+        around.backup_secret = secrets.get_opt(name).await?;
+    }
+    if let Some(ca) = questions.ca {
+        around.ca_secret = secrets.get_opt(&ca.name).await?;
     }
     Ok(around)
 }

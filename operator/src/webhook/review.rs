@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::Value;
 
 use super::credentials;
-use crate::api::spec::Percona;
+use crate::api::spec::{Percona, SecretKeyRef};
 use crate::api::{DittoServer, names};
 use crate::reconcile::validate::{FieldError, validate};
 
@@ -15,6 +15,8 @@ pub struct Surroundings {
     pub percona_installed: bool,
     /// The Secret with the backup credentials, when the server names one and it exists.
     pub backup_secret: Option<Secret>,
+    /// The Secret with the CA of the S3 service, likewise.
+    pub ca_secret: Option<Secret>,
 }
 
 /// The answer.
@@ -33,6 +35,8 @@ pub struct Questions<'a> {
     pub percona: bool,
     /// The Secret with the backup credentials.
     pub backup_secret: Option<&'a str>,
+    /// The Secret with the CA of the S3 service, and the key in it.
+    pub ca: Option<&'a SecretKeyRef>,
 }
 
 /// What [`answer`] needs to know; `None` when the request is allowed unseen, so that nothing ever keeps a server from being deleted
@@ -41,9 +45,11 @@ pub fn questions<'a>(new: &'a DittoServer, old: Option<&DittoServer>) -> Option<
     if new.metadata.deletion_timestamp.is_some() || old.is_some_and(|old| old.spec == new.spec) {
         return None;
     }
+    let backup = percona(new).and_then(|percona| percona.backup.as_ref()).filter(|backup| backup.enabled);
     Some(Questions {
         percona: percona(new).is_some() && old.and_then(percona).is_none(),
-        backup_secret: percona(new).and_then(backup_secret),
+        backup_secret: backup.and_then(|backup| backup.credentials_secret_ref.as_ref()).map(|secret| &*secret.name),
+        ca: backup.and_then(|backup| backup.ca_secret_ref.as_ref()),
     })
 }
 
@@ -72,6 +78,11 @@ pub fn answer(new: &DittoServer, old: Option<&DittoServer>, around: &Surrounding
     {
         answer.warnings.push(format!("spec.percona.backup.credentialsSecretRef: Secret {name} {complaint}"));
     }
+    if let Some(SecretKeyRef { name, key }) = questions.ca
+        && let Some(complaint) = credentials::ca_complaint(around.ca_secret.as_ref(), key)
+    {
+        answer.warnings.push(format!("spec.percona.backup.caSecretRef: Secret {name} {complaint}"));
+    }
     if let Some(old) = old {
         answer.warnings.extend(unseen(new, old));
     }
@@ -80,11 +91,6 @@ pub fn answer(new: &DittoServer, old: Option<&DittoServer>, around: &Surrounding
 
 fn percona(server: &DittoServer) -> Option<&Percona> {
     server.spec.percona.as_ref().filter(|percona| percona.enabled)
-}
-
-fn backup_secret(percona: &Percona) -> Option<&str> {
-    let backup = percona.backup.as_ref().filter(|backup| backup.enabled)?;
-    backup.credentials_secret_ref.as_ref().map(|secret| secret.name.as_str())
 }
 
 /// Changes that have no effect where the user may expect one.
@@ -146,7 +152,7 @@ mod tests {
 
     fn around(percona_installed: bool) -> Surroundings {
         let keys = secret(&[("s3.conf", "[global]\nrepo1-s3-key=A\nrepo1-s3-key-secret=B")]);
-        Surroundings { percona_installed, backup_secret: Some(keys) }
+        Surroundings { percona_installed, backup_secret: Some(keys), ca_secret: None }
     }
 
     #[rstest]
@@ -180,12 +186,12 @@ mod tests {
     #[test]
     fn everything_that_can_be_said() {
         let new = format!(
-            "{}\n    fullSchedule: sometimes\ndatabase: {{type: postgres, postgresSecretRef: {{name: db, key: url}}}}",
+            "{}\n    fullSchedule: sometimes\n    caSecretRef: {{name: s3-ca, key: ca.crt}}\ndatabase: {{type: postgres, postgresSecretRef: {{name: db, key: url}}}}",
             BACKED_UP.replace("enabled: true\n  backup", "enabled: true\n  replicas: 3\n  backup")
         );
         let mut new = server(&new);
         new.spec.storage.metadata_size = "2Gi".to_owned();
-        let around = Surroundings { percona_installed: true, backup_secret: None };
+        let around = Surroundings { percona_installed: true, ..Surroundings::default() };
         insta::assert_debug_snapshot!(answer(&new, Some(&server(BACKED_UP)), &around));
     }
 

@@ -41,7 +41,12 @@ pub async fn serve(listener: TcpListener, certificate: Certificate, router: Rout
 }
 
 async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, shutdown: CancellationToken) {
-    let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+    let accepted = tokio::select! {
+        accepted = timeout(HANDSHAKE, acceptor.accept(stream)) => accepted,
+        // Nobody has asked anything yet.
+        () = shutdown.cancelled() => return,
+    };
+    let stream = match accepted {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake with the webhook failed"),
         Err(_) => return tracing::debug!("TLS handshake with the webhook took too long"),
@@ -119,10 +124,12 @@ mod tests {
     #[tokio::test]
     async fn it_ends_and_closes_idle_connections() {
         let (address, connector, shutdown, serving) = serving().await;
+        let mut silent = TcpStream::connect(address).await.unwrap();
         let stream = TcpStream::connect(address).await.unwrap();
         let mut idle = connector.connect(ServerName::try_from("webhook").unwrap(), stream).await.unwrap();
         shutdown.cancel();
-        timeout(Duration::from_secs(10), serving).await.expect("it ends").unwrap();
+        timeout(HANDSHAKE / 2, serving).await.expect("it ends before a handshake that never begins").unwrap();
+        assert_eq!(silent.read(&mut [0]).await.unwrap_or_default(), 0);
         assert_eq!(idle.read(&mut [0]).await.unwrap_or_default(), 0);
         assert!(ask(address, &connector).await.is_err());
     }

@@ -130,7 +130,7 @@ async fn workload(
     let facts = Facts {
         cluster: Cluster::Ours(Box::new(cluster(&format!("status: {{state: {state}}}")))),
         secret: Some(secret(credentials)),
-        backup_secret_missing: false,
+        missing_backup_secret: None,
     };
     let verdict = gate::judge(&server, &facts);
     let options = PodOptions { init_image: "postgres:16".to_owned(), database_wait: std::time::Duration::from_mins(1) };

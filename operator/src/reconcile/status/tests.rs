@@ -27,11 +27,7 @@ fn pods(ready: i32, updated: i32, existing: i32) -> StatefulSet {
 
 fn facts(rest: &str, complete: bool) -> Facts {
     let values = if complete { &CREDENTIALS[..] } else { &CREDENTIALS[..3] };
-    Facts {
-        cluster: Cluster::Ours(Box::new(cluster(rest))),
-        secret: Some(secret(values)),
-        backup_secret_missing: false,
-    }
+    Facts { cluster: Cluster::Ours(Box::new(cluster(rest))), secret: Some(secret(values)), missing_backup_secret: None }
 }
 
 /// The next status of `server`, of these facts.
@@ -43,7 +39,7 @@ fn step(
     now: u8,
 ) -> DittoServerStatus {
     let verdict = judge(server, facts);
-    next(&Seen { server, facts, verdict: &verdict, workload, failure, overdue: None }, &at(now))
+    next(&Seen { server, facts, verdict: &verdict, workload, failure, wait: None }, &at(now))
 }
 
 fn summary(status: &DittoServerStatus) -> String {
@@ -208,11 +204,15 @@ fn overall(status: &str, reason: &str) -> String {
 #[case::wrong_keys(format!("state: ready, {}", overall("False", "PGBackRestReplicaCreate")), false, "False/StanzaNotCreated")]
 #[case::no_repo_host(format!("state: ready, {STANZA}, {}", overall("False", "PGBackRestRepoHostReady")), false, "False/RepoHostNotReady")]
 #[case::first_backup(format!("state: ready, {STANZA}, {}", overall("False", "PGBackRestReplicaCreate")), false, "False/WaitingForFirstBackup")]
+#[case::gone_again(format!("state: initializing, {STANZA}, {}", overall("True", "AllConditionsAreTrue")), true, "True/ReadyForBackup")]
 #[case::done(format!("state: ready, {STANZA}, {}", overall("True", "AllConditionsAreTrue")), false, "True/ReadyForBackup")]
 #[case::true_without_stanza(format!("state: ready, {}", overall("True", "AllConditionsAreTrue")), false, "False/StanzaNotCreated")]
 #[case::nothing_yet("state: ready".to_owned(), false, "False/StanzaNotCreated")]
 fn backups_follow_the_stanza_and_percona(#[case] status: String, #[case] missing: bool, #[case] expected: &str) {
-    let facts = Facts { backup_secret_missing: missing, ..facts(&format!("status: {{{status}}}"), true) };
+    let facts = Facts {
+        missing_backup_secret: missing.then(|| "s3-keys".to_owned()),
+        ..facts(&format!("status: {{{status}}}"), true)
+    };
     let status = step(&server(BACKED_UP), &facts, None, None, 0);
     let backup = status.conditions.iter().find(|one| one.type_ == "BackupReady").unwrap();
     assert_eq!(format!("{}/{}", backup.status, backup.reason), expected, "{}", backup.message);
@@ -240,6 +240,32 @@ fn a_halted_server_keeps_what_is_known() {
     assert_eq!((status.ready_replicas, status.percona_cluster_name.as_deref()), (1, Some("demo-postgres")));
     assert_eq!(status.observed_generation, Some(4));
     assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(4)));
+}
+
+#[test]
+fn what_was_judged_of_another_spec_says_so() {
+    let mut server = server("percona: {enabled: true}");
+    server.status = Some(step(&server, &facts(READY, true), Some(&pods(1, 1, 1)), None, 1));
+    server.metadata.generation = Some(4);
+    let status = halted(&server, Phase::Failed, "InvalidSpec", "is wrong", &at(2));
+    let generations = status.conditions.iter().map(|one| (one.type_.as_str(), one.observed_generation));
+    assert_eq!(
+        generations.collect::<Vec<_>>(),
+        [("Ready", Some(4)), ("Progressing", Some(4)), ("DatabaseReady", Some(3))]
+    );
+}
+
+#[rstest]
+#[case::too_long(Wait::Over("look there".to_owned()), "Progressing=False/ProgressDeadlineExceeded")]
+#[case::somebody_must_act(Wait::Blocked, "Progressing=False/Blocked")]
+#[case::not_yet(Wait::Within(std::time::Duration::from_secs(1)), "Progressing=True/WaitingForDatabase")]
+fn a_wait_is_progress_while_time_counts(#[case] wait: Wait, #[case] expected: &str) {
+    let (server, facts) = (server("percona: {enabled: true}"), facts("status: {state: paused}", true));
+    let verdict = judge(&server, &facts);
+    let seen =
+        Seen { server: &server, facts: &facts, verdict: &verdict, workload: None, failure: None, wait: Some(wait) };
+    let status = next(&seen, &at(1));
+    assert!(summary(&status).contains(expected), "{}", summary(&status));
 }
 
 #[rstest]

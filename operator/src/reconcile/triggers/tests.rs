@@ -64,6 +64,7 @@ async fn nothing_is_queued(queue: impl Stream<Item = ObjectRef<DittoServer>>, wi
 #[rstest]
 #[case::own("percona: {enabled: true}", "demo-postgres-pguser-dittofs", true)]
 #[case::backup(BACKED_UP, "s3-keys", true)]
+#[case::ca(&format!("{BACKED_UP}\n    caSecretRef: {{name: s3-ca, key: ca.crt}}"), "s3-ca", true)]
 #[case::strange("percona: {enabled: true}", "other", false)]
 #[case::other_user("percona: {enabled: true}", "demo-postgres-pguser-postgres", false)]
 #[case::external("database: {postgresSecretRef: {name: db, key: url}}", "db", true)]
@@ -119,6 +120,22 @@ async fn a_pod_that_gave_up_leads_to_its_server_and_no_other_pod() {
     let api = ApiServer::answering([("GET /api/v1/pods", 200, pods)]);
     let (_store, queue) = start(&api.client(), || ());
     assert_eq!(queued(queue, 1).await, [demo()]);
+}
+
+#[tokio::test]
+async fn after_a_watch_was_interrupted_every_server_is_looked_at() {
+    let store = knowing([named("", "demo", "team-a"), named("", "twin", "team-a")]);
+    let metadata = |name: &str| serde_json::from_value::<PartialObjectMeta<Service>>(owned(name)).unwrap();
+    let list = |names: &[&str]| {
+        let items = names.iter().map(|name| Event::InitApply(metadata(name))).collect::<Vec<_>>();
+        [vec![Event::Init], items, vec![Event::InitDone]].concat()
+    };
+    let events = [list(&["demo-api"]), vec![Event::Delete(metadata("demo-api"))], list(&[])].concat();
+    let queue = led(futures::stream::iter(events.into_iter().map(Ok)), store, owner);
+    let mut seen = queue.collect::<Vec<_>>().await;
+    assert_eq!(seen.drain(..2).collect::<Vec<_>>(), [demo(), demo()]);
+    seen.sort_by_key(|server| server.name.clone());
+    assert_eq!(seen, [demo(), ObjectRef::new("twin").within("team-a")]);
 }
 
 #[tokio::test]
