@@ -31,7 +31,12 @@ pub(super) struct EmbeddedLease {
 
 impl EmbeddedLease {
     /// A lease of `stack`, which is the scenario's own or the shared one.
+    ///
+    /// # Errors
+    /// The operator had ended by itself, and does not start again; or there can be no bucket.
     pub async fn new(number: u64, stack: Arc<Stack>, own: Option<Own>, permit: Permit) -> anyhow::Result<Self> {
+        // An operator that ended in the scenario before may be backing off: that is no reason for this one to fail.
+        stack.operator().resume().await.context("the operator under test had ended by itself")?;
         let bucket = format!("conformance-{number}");
         stack.shared().s3.create_bucket(&bucket).await?;
         Ok(Self { number, stack, own, bucket, faults: Vec::new(), injected: 0, databases: Vec::new(), _permit: permit })

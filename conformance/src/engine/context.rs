@@ -6,15 +6,15 @@ use std::sync::Arc;
 use kube::Client;
 use kube::core::ApiResource;
 use serde_json::Value;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::containers::Containers;
 use super::deadline::Deadline;
 use super::differences::Differences;
 use super::guard::Guards;
 use super::permissions::Permissions;
 use super::trouble::{Subject, Trouble};
-use super::watch::{Feed, Hub, Kind, Observation};
+use super::watch::{Feed, Hub, Kind};
 use crate::environment::{FaultId, Site};
 use crate::scenario::expression::Bindings;
 
@@ -40,8 +40,8 @@ pub struct Context {
     pub guards: Guards,
     /// The faults in force, by the scenario's names for them.
     pub faults: BTreeMap<String, FaultId>,
-    /// Every version of the namespace's pods since the scenario began: of those that are gone, the logs may be there.
-    pub pods: UnboundedReceiver<Observation>,
+    /// The containers that were seen since the scenario began.
+    pub containers: Containers,
     /// What the operator has used of its roles in this run.
     pub permissions: Arc<Permissions>,
     /// Warnings of the API server and of the engine, for the report.

@@ -36,6 +36,11 @@ impl Deadline {
         tokio::time::sleep_until(self.end).await;
     }
 
+    /// Waits until `grace` after the end.
+    pub fn overrun(&self, grace: Duration) -> impl Future<Output = ()> + use<> {
+        tokio::time::sleep_until(self.end + grace)
+    }
+
     /// How long there is left.
     pub fn remaining(&self) -> Duration {
         self.end.saturating_duration_since(Instant::now())

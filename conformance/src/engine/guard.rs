@@ -170,6 +170,10 @@ fn violated(
 ) -> Judged {
     let Demand { name, word, subject, .. } = demand;
     let how = match version {
+        // What must never be is there, and has no mismatches: else nobody knows.
+        Some(version) if !demand.must_exist && !mismatches.is_empty() => {
+            format!("{subject} at resourceVersion {version} cannot be judged")
+        }
         Some(version) => format!("{subject} at resourceVersion {version}"),
         None => format!("{subject} does not exist"),
     };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::evidence::statuses;
+use super::containers::statuses;
 use super::trouble::Trouble;
 use super::watch::Feed;
 

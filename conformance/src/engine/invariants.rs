@@ -9,11 +9,11 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::context::Context;
-use super::evidence::{list, statuses};
+use super::evidence::list;
 use super::requests::{Tail, forbidden};
 use super::secrets;
 use super::trouble::{Failure, Trouble};
-use crate::environment::{Container, EnvironmentError, OperatorState, Site};
+use crate::environment::{EnvironmentError, OperatorState, Site};
 use crate::redact;
 
 /// How a panic begins in a log: Rust's, and Go's.
@@ -34,6 +34,12 @@ struct Operator {
 }
 
 impl Before {
+    /// From now on, what the operator does counts as done after this call.
+    pub async fn again(&mut self, site: &dyn Site) -> Result<(), EnvironmentError> {
+        self.operator = operator_now(site).await?;
+        Ok(())
+    }
+
     /// What the operator has logged since; empty where it is not known.
     pub async fn log(&self, state: &OperatorState) -> String {
         match &self.operator {
@@ -51,15 +57,7 @@ impl Operator {
 
 /// Looks at the operator before the scenario begins.
 pub async fn before(site: &dyn Site) -> Result<Before, EnvironmentError> {
-    let operator = match site.operator().await {
-        Ok(state) => {
-            let log_length = tokio::fs::metadata(&state.log).await.map_or(0, |file| file.len());
-            let OperatorState { unexpected_exits, killed, .. } = state;
-            Some(Operator { unexpected_exits, killed, log_length })
-        }
-        Err(EnvironmentError::Unsupported(_)) => None,
-        Err(error) => return Err(error),
-    };
+    let operator = operator_now(site).await?;
     let requests = match site.audit_log() {
         Some(log) => Some(Tail::end(log).await),
         None => None,
@@ -67,8 +65,28 @@ pub async fn before(site: &dyn Site) -> Result<Before, EnvironmentError> {
     Ok(Before { operator, requests })
 }
 
+async fn operator_now(site: &dyn Site) -> Result<Option<Operator>, EnvironmentError> {
+    match site.operator().await {
+        Ok(state) => {
+            let log_length = tokio::fs::metadata(&state.log).await.map_or(0, |file| file.len());
+            let OperatorState { unexpected_exits, killed, .. } = state;
+            Ok(Some(Operator { unexpected_exits, killed, log_length }))
+        }
+        Err(EnvironmentError::Unsupported(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Everything that is not as it must be.
-pub async fn check(before: &mut Before, context: &Context) -> Result<Vec<Failure>, Trouble> {
+pub async fn check(before: &mut Before, context: &mut Context) -> Result<Vec<Failure>, Trouble> {
+    let mut failures = of_the_operator(before, context).await?;
+    failures.extend(objects(context).await?.into_iter().map(|place| leak(&place)));
+    failures.extend(logs(context).await?.into_iter().map(|place| leak(&place)));
+    Ok(failures)
+}
+
+/// What of it the operator does, and not the objects that it made. Requests count since the last call.
+pub async fn of_the_operator(before: &mut Before, context: &Context) -> Result<Vec<Failure>, Trouble> {
     let mut failures = Vec::new();
     if let Some(requests) = &mut before.requests {
         failures.extend(forbidden(&requests.read().await?, &context.namespace));
@@ -78,8 +96,6 @@ pub async fn check(before: &mut Before, context: &Context) -> Result<Vec<Failure
         let log = before.log(&state).await;
         failures.extend(operator(before, &state, &log));
     }
-    failures.extend(objects(context).await.into_iter().map(|place| leak(&place)));
-    failures.extend(logs(context).await.into_iter().map(|place| leak(&place)));
     Ok(failures)
 }
 
@@ -124,10 +140,10 @@ async fn read_from(path: &Path, offset: u64) -> String {
 }
 
 /// The objects of the namespace that hold a secret value and are no Secrets.
-async fn objects(context: &Context) -> Vec<String> {
+async fn objects(context: &Context) -> Result<Vec<String>, Trouble> {
     let mut places = Vec::new();
     for (plural, kind) in [("events", "Event"), ("configmaps", "ConfigMap"), ("pods", "Pod"), ("services", "Service")] {
-        for object in list(context, plural).await {
+        for object in list(context, plural).await? {
             places.extend(leaking(kind, &object));
         }
     }
@@ -139,7 +155,7 @@ async fn objects(context: &Context) -> Vec<String> {
     }
     places.sort();
     places.dedup();
-    places
+    Ok(places)
 }
 
 /// Where in `object` a secret value stands: of a Secret only its metadata is looked at.
@@ -162,21 +178,16 @@ fn holds_secret(value: &Value) -> bool {
     }
 }
 
-/// The containers whose logs hold a secret value.
-async fn logs(context: &Context) -> Vec<String> {
+/// The containers whose logs hold a secret value, also in pods that are gone.
+async fn logs(context: &mut Context) -> Result<Vec<String>, Trouble> {
+    let pods = list(context, "pods").await?;
     let mut places = Vec::new();
-    for pod in list(context, "pods").await {
-        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-        for status in statuses(&pod) {
-            let container = status["name"].as_str().unwrap_or_default().to_owned();
-            let asked = Container { namespace: context.namespace.clone(), pod: name.to_owned(), container };
-            let log = context.site.logs(&asked).await.unwrap_or_default();
-            if redact::leaks(&log) {
-                places.push(format!("the log of container {} of pod {name}", asked.container));
-            }
+    for container in context.containers.seen(&context.namespace, &pods) {
+        if redact::leaks(&context.site.logs(&container).await?) {
+            places.push(format!("the log of container {} of pod {}", container.container, container.pod));
         }
     }
-    places
+    Ok(places)
 }
 
 #[cfg(test)]

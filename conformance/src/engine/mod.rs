@@ -5,6 +5,7 @@
 
 mod access;
 mod completion;
+mod containers;
 mod context;
 mod deadline;
 mod difference;

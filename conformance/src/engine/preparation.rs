@@ -9,6 +9,7 @@ use kube::Client;
 use serde_json::json;
 
 use super::completion::complete;
+use super::containers::Containers;
 use super::context::Context;
 use super::differences::Differences;
 use super::guard::Guards;
@@ -66,7 +67,7 @@ pub async fn prepare(
     let context = Context {
         completion: complete(&hub, &client, &namespace, &differences),
         differences,
-        pods: hub.feed(&Kind::new("v1", "Pod"), Some(&namespace)).subscribe(),
+        containers: Containers::of(&hub.feed(&Kind::new("v1", "Pod"), Some(&namespace))),
         hub,
         client,
         namespace,

@@ -32,6 +32,8 @@ const CLEANUP_LIMIT: Duration = Duration::from_mins(1);
 const PREPARATION_LIMIT: Duration = Duration::from_secs(30);
 /// Bounds the look at logs and objects after a scenario.
 const INVARIANTS_LIMIT: Duration = Duration::from_secs(30);
+/// Bounds how long an operation may go on after its deadline.
+const OVERRUN_LIMIT: Duration = Duration::from_secs(30);
 /// Bounds the last look of a guard that the scenario did not release itself.
 const GUARD_LIMIT: Duration = Duration::from_secs(20);
 
@@ -129,8 +131,18 @@ impl Run {
         }
         self.pause(&context).await;
         let begin = Instant::now();
+        let looked = before.again(&*context.site).await;
         self.clean_up(&mut context).await;
         self.outcome.cleanup = begin.elapsed();
+        let judged = match looked {
+            Ok(()) => self.invariants(invariants::of_the_operator(&mut before, &context)).await,
+            Err(error) => Err(error.into()),
+        };
+        match judged {
+            // The objects are gone: nothing is left to gather.
+            Ok(failures) => failures.into_iter().for_each(|failure| self.noted(failure, "cleanup")),
+            Err(trouble) => self.trouble(&trouble),
+        }
         self.outcome.warnings.extend(context.warnings.iter().chain(&context.hub.warnings()).map(|text| redact(text)));
         self.outcome.warnings.dedup();
         self.outcome.sightings = context.sightings;
@@ -167,10 +179,7 @@ impl Run {
         if self.outcome.verdict == Verdict::Interrupted {
             return;
         }
-        let deadline = Deadline::after("invariants", self.scaled(INVARIANTS_LIMIT));
-        let checked = deadline.bound(invariants::check(before, context)).await;
-        let unanswered = || Err(Trouble::broken(format!("the site did not answer within {deadline}")));
-        match checked.unwrap_or_else(unanswered) {
+        match self.invariants(invariants::check(before, context)).await {
             Ok(failures) => {
                 for failure in failures {
                     self.failed(failure.into(), self.place("invariants"), context).await;
@@ -179,6 +188,16 @@ impl Run {
             Err(trouble) if passed => self.trouble(&trouble),
             Err(_) => {}
         }
+    }
+
+    /// What `check` has to say, in time.
+    async fn invariants(
+        &self,
+        check: impl Future<Output = Result<Vec<Failure>, Trouble>>,
+    ) -> Result<Vec<Failure>, Trouble> {
+        let deadline = Deadline::after("invariants", self.scaled(INVARIANTS_LIMIT));
+        let checked = deadline.bound(check).await;
+        checked.unwrap_or_else(|| Err(Trouble::broken(format!("the site did not answer within {deadline}"))))
     }
 
     async fn step(&mut self, step: &Step, context: &mut Context, deadline: &Deadline) -> bool {
@@ -242,12 +261,15 @@ impl Run {
         };
         let deadline = deadline.within(name, limits.limit(timeout));
         let violated = context.guards.violated();
+        // Each operation keeps its own deadline, and says what it missed; this is for one that hangs.
+        let hung = deadline.overrun(self.scaled(OVERRUN_LIMIT));
         tracing::debug!(scenario = self.scenario.name, at = %operation.at, "{}", operation.action.word());
         tokio::select! {
             biased;
             () = self.settings.interrupted.cancelled() => Err(Trouble::Interrupted),
             failure = violated => Err(failure.into()),
             done = steps::perform(operation, context, &deadline) => done,
+            () = hung => Err(Trouble::broken(format!("{} hangs, long after {deadline}", operation.action.word()))),
         }
     }
 
@@ -280,6 +302,12 @@ impl Run {
             FailureReport::bare(place, &failure)
         };
         self.outcome.failures.push(report);
+    }
+
+    /// Takes note of a failure at `step`, without evidence.
+    fn noted(&mut self, failure: Failure, step: &str) {
+        self.outcome.failures.push(FailureReport::bare(self.place(step), &failure));
+        self.trouble(&failure.into());
     }
 
     /// Gathers the logs and objects of a scenario that failed, once.

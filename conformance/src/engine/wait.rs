@@ -34,7 +34,8 @@ pub async fn until<T>(
             woken = changes.changed() => if woken.is_err() {
                 return Err(Trouble::broken(format!("the watch of {} has ended", feed.kind())));
             },
-            _ = reread.tick() => hub.reread(feed).await,
+            // A read that is not answered must not hold up the end.
+            _ = reread.tick() => drop(deadline.bound(hub.reread(feed)).await),
             () = deadline.reached() => return Err(over(feed, deadline, missed)),
         }
     }

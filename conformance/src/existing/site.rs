@@ -54,8 +54,15 @@ impl Site for Cluster {
     async fn logs(&self, container: &Container) -> Result<String, EnvironmentError> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &container.namespace);
         let parameters = LogParams { container: Some(container.container.clone()), ..LogParams::default() };
-        // A container that has not started has no log yet, and the API server calls that an error.
-        Ok(pods.logs(&container.pod, &parameters).await.unwrap_or_default())
+        match pods.logs(&container.pod, &parameters).await {
+            Ok(log) => Ok(log),
+            // A container that has not started has no log yet, nor has a pod that is gone, and the API server calls that an error.
+            Err(kube::Error::Api(status)) if [400, 404].contains(&status.code) => Ok(String::new()),
+            Err(error) => {
+                let Container { namespace, pod, .. } = container;
+                Err(EnvironmentError::Broken(format!("reading the log of {namespace}/{pod}: {error}")))
+            }
+        }
     }
 
     async fn operator(&self) -> Result<OperatorState, EnvironmentError> {

@@ -242,11 +242,19 @@ impl Keeper {
         self.start().await
     }
 
-    /// Starts the process, and returns when it is ready.
+    /// Starts the process, and returns when it is ready. One that does not get ready is started again later.
     pub async fn start(&mut self) -> anyhow::Result<()> {
         (self.restart, self.started) = (None, Instant::now());
-        self.process = Some(self.launch().await?);
-        Ok(())
+        match self.launch().await {
+            Ok(process) => {
+                self.process = Some(process);
+                Ok(())
+            }
+            Err(error) => {
+                self.restart = Some(Instant::now() + self.back_off.after(Duration::ZERO));
+                Err(error)
+            }
+        }
     }
 
     /// Starts the process, and does not wait until it is ready; tries again later when it cannot.

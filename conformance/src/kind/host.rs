@@ -255,6 +255,8 @@ impl supervisor::Host for Host {
     async fn lease(&self, number: u64, _request: &LeaseRequest, permit: Permit) -> anyhow::Result<Box<dyn Lease>> {
         // The one before may have taken Percona away.
         self.shared.percona.ensure(Presence::Installed).await?;
+        // It may have ended by itself, and be backing off.
+        self.shared.operator.running().await.context("the operator under test had ended by itself")?;
         Ok(Box::new(KindLease::new(number, Arc::clone(&self.shared), permit).await?))
     }
 

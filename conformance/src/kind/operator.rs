@@ -70,6 +70,11 @@ impl Workload {
         self.ready().await
     }
 
+    /// Returns at once when it runs, else when it does again.
+    pub async fn running(&self) -> anyhow::Result<()> {
+        if self.is_running().await? { Ok(()) } else { self.ready().await }
+    }
+
     /// Waits until it is as asked for. An image that cannot be had ends the wait at once.
     pub async fn ready(&self) -> anyhow::Result<()> {
         let what = format!("Deployment {}", self.name);

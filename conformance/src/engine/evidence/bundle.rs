@@ -1,16 +1,14 @@
 //! The logs and objects of a failed scenario, whole: a report shows only their ends.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::gather::{list, redact_value, statuses};
+use super::gather::{list, redact_value};
 use crate::engine::context::Context;
 use crate::engine::invariants::Before;
 use crate::engine::secrets;
-use crate::engine::watch::Observation;
-use crate::environment::Container;
 use crate::redact::redact;
 
 /// How long gathering may take: a broken cluster must not hold up the end of a scenario.
@@ -24,12 +22,13 @@ pub type Bundle = BTreeMap<String, String>;
 pub async fn bundle(before: &Before, context: &mut Context) -> Bundle {
     let mut files = objects(context);
     let gathering = async {
-        let events = list(context, "events").await;
+        let events = list(context, "events").await.unwrap_or_default();
         files.insert("events.yaml".to_owned(), yaml(&Value::Array(events)));
         if let Ok(state) = context.site.operator().await {
             files.insert("operator.log".to_owned(), redact(&before.log(&state).await));
         }
-        for container in containers(context).await {
+        let pods = list(context, "pods").await.unwrap_or_default();
+        for container in context.containers.seen(&context.namespace, &pods) {
             let log = context.site.logs(&container).await.unwrap_or_default();
             if !log.is_empty() {
                 files.insert(format!("logs/{}/{}.log", container.pod, container.container), redact(&log));
@@ -38,26 +37,6 @@ pub async fn bundle(before: &Before, context: &mut Context) -> Bundle {
     };
     let _ = tokio::time::timeout(LIMIT, gathering).await;
     files
-}
-
-/// All containers of the namespace that were seen since the scenario began, those of pods that are gone among them.
-async fn containers(context: &mut Context) -> Vec<Container> {
-    let mut names = BTreeSet::new();
-    let mut note = |pod: &Value| {
-        for status in statuses(pod) {
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            names.insert((text(&pod["metadata"]["name"]), text(&status["name"])));
-        }
-    };
-    while let Ok(observation) = context.pods.try_recv() {
-        if let Observation::Version(pod) | Observation::Deleted(pod) = observation {
-            note(&pod);
-        }
-    }
-    list(context, "pods").await.iter().for_each(note);
-    let namespace = &context.namespace;
-    let container = |(pod, container)| Container { namespace: namespace.clone(), pod, container };
-    names.into_iter().map(container).collect()
 }
 
 /// The objects of all watches, a file for each; of Secrets the names of the keys only.

@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::{ContainerReport, EventLine, FailureReport, MismatchLine, ObjectTimeline, Place, PodReport};
 use crate::engine::access;
+use crate::engine::containers::statuses;
 use crate::engine::context::Context;
-use crate::engine::trouble::{Failure, Mismatched, Subject};
+use crate::engine::trouble::{Failure, Mismatched, Subject, Trouble};
 use crate::engine::watch::{Entry, Key, Record, Timeline, What};
 use crate::environment::Container;
 use crate::redact::redact;
@@ -92,18 +93,23 @@ pub(super) fn redact_value(value: &mut Value) {
 }
 
 /// The objects of a namespaced core kind as they are now.
-pub(in crate::engine) async fn list(context: &Context, plural: &str) -> Vec<Value> {
+///
+/// # Errors
+/// The API server does not list them: the environment is broken.
+pub(in crate::engine) async fn list(context: &Context, plural: &str) -> Result<Vec<Value>, Trouble> {
+    let broken = |why: String| Trouble::broken(format!("the {plural} of namespace {}: {why}", context.namespace));
     let url = format!("/api/v1/namespaces/{}/{plural}", context.namespace);
-    let Ok(request) = http::Request::get(url).body(Vec::new()) else { return Vec::new() };
-    let answer = access::send(&context.client, request).await.ok().and_then(|answer| answer.result.ok());
-    match answer.map(|mut list| list["items"].take()) {
-        Some(Value::Array(items)) => items,
-        _ => Vec::new(),
+    let request = http::Request::get(url).body(Vec::new()).map_err(|error| broken(error.to_string()))?;
+    let answer = access::send(&context.client, request).await.map_err(|error| broken(error.to_string()))?;
+    let mut listed = answer.result.map_err(|status| broken(status.message.clone()))?;
+    match listed["items"].take() {
+        Value::Array(items) => Ok(items),
+        other => Err(broken(format!("the API server lists {other}"))),
     }
 }
 
 async fn events(context: &Context) -> Vec<EventLine> {
-    let mut events: Vec<EventLine> = list(context, "events").await.iter().map(event).collect();
+    let mut events: Vec<EventLine> = list(context, "events").await.unwrap_or_default().iter().map(event).collect();
     events.sort_by(|a, b| a.at.cmp(&b.at));
     let hidden = events.len().saturating_sub(EVENTS);
     events.drain(..hidden);
@@ -128,7 +134,7 @@ fn event(event: &Value) -> EventLine {
 
 async fn pods(context: &Context) -> Vec<PodReport> {
     let mut pods = Vec::new();
-    for pod in list(context, "pods").await {
+    for pod in list(context, "pods").await.unwrap_or_default() {
         let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let mut containers = Vec::new();
         for status in statuses(&pod) {
@@ -149,12 +155,6 @@ async fn pods(context: &Context) -> Vec<PodReport> {
         pods.push(PodReport { name, phase, containers });
     }
     pods
-}
-
-/// The container statuses of a pod, init containers first.
-pub(in crate::engine) fn statuses(pod: &Value) -> impl Iterator<Item = &Value> {
-    let lists = ["initContainerStatuses", "containerStatuses"];
-    lists.into_iter().flat_map(|list| pod["status"][list].as_array().into_iter().flatten())
 }
 
 fn state(status: &Value) -> String {

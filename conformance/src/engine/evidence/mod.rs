@@ -16,7 +16,7 @@ use crate::redact::redact;
 
 pub use bundle::{Bundle, bundle};
 pub use gather::gather;
-pub(super) use gather::{list, statuses};
+pub(super) use gather::list;
 pub use render::render;
 
 /// One failure and its evidence.

@@ -15,6 +15,7 @@ use crate::scenario::glob;
 use crate::scenario::operations::{
     Guard, InjectFault, MakeDatabase, Object, PermissionsAbout, PermissionsUsed, Release, RequestsAllowed, Write,
 };
+use crate::scenario::pattern::Mismatch;
 
 /// Puts a guard in force.
 pub async fn guard(guard: &Guard, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
@@ -34,7 +35,7 @@ pub async fn guard(guard: &Guard, context: &mut Context, deadline: &Deadline) ->
         subject,
         must_exist: !never,
         judge: Box::new(move |object| match (never, expectation.judge(object)) {
-            (true, found) if found.is_empty() => Err(Vec::new()),
+            (true, found) if found.is_empty() || Mismatch::undecided(&found) => Err(mismatched(&judged, object, found)),
             (false, found) if !found.is_empty() => Err(mismatched(&judged, object, found)),
             _ => Ok::<(), Vec<Mismatched>>(()),
         }),

@@ -50,7 +50,7 @@ impl Expectation {
         found
     }
 
-    /// What matches, and what is wrong with the object that comes nearest.
+    /// What matches, and what is wrong with the object that comes nearest; with one that cannot be judged before all others.
     fn look(&self, record: &Record) -> (Matching, Option<Failure>) {
         let candidates = record.objects().iter().filter(|(key, _)| self.subject.matches(key));
         let mut matching = Matching::default();
@@ -59,7 +59,11 @@ impl Expectation {
             let found = self.judge(object);
             if found.is_empty() {
                 matching.add(object);
-            } else if nearest.as_ref().is_none_or(|(_, _, other)| found.len() < other.len()) {
+                continue;
+            }
+            matching.undecided |= Mismatch::undecided(&found);
+            let far = |found: &[Mismatch]| (!Mismatch::undecided(found), found.len());
+            if nearest.as_ref().is_none_or(|(_, _, other)| far(&found) < far(other)) {
                 let subject = Subject { name: Some(key.name.clone()), ..self.subject.clone() };
                 nearest = Some((subject, object, found));
             }
@@ -77,6 +81,8 @@ impl Expectation {
 struct Matching {
     first: Option<Arc<Value>>,
     count: u64,
+    /// Whether there is an object of which nobody knows.
+    undecided: bool,
 }
 
 impl Matching {
@@ -135,7 +141,11 @@ pub async fn refute(refute: &Refute, context: &mut Context, deadline: &Deadline)
         // What was written before must be seen: an object that the watch has not delivered yet would pass for absent.
         wait::up_to_date(&context.hub, &expectation.feed, deadline).await?;
         wait::until(&context.hub, &expectation.feed, deadline, |record| {
-            let (matching, _) = expectation.look(record);
+            let (matching, nearest) = expectation.look(record);
+            if let Some(failure) = nearest.filter(|_| matching.undecided) {
+                let message = format!("{} cannot be judged, and must not match", expectation.subject);
+                return Err(Failure { message, ..failure });
+            }
             let limit = refute.count.map_or(1, u64::from);
             let Some(object) = matching.first.filter(|_| matching.count >= limit) else { return Ok(()) };
             let subject = context.subject(&object);
@@ -158,7 +168,7 @@ fn asks_for_absence(template: &Object) -> bool {
 /// The mismatches of `object`, ready to be shown: values of Secrets as fingerprints.
 pub(in crate::engine) fn mismatched(subject: &Subject, object: &Value, found: Vec<Mismatch>) -> Vec<Mismatched> {
     let hidden = secrets::is_secret(object);
-    let show = |Mismatch { path, expected, actual }| {
+    let show = |Mismatch { path, expected, actual, undecided: _ }| {
         let secret = hidden && (path.starts_with("data") || path.starts_with("stringData"));
         let actual = actual.map(|value| if secret { secrets::fingerprint_of(&value) } else { value.to_string() });
         Mismatched {

@@ -13,7 +13,7 @@ pub fn stale(pattern: &Pattern, object: &Value) -> Vec<Mismatch> {
     let old = |path: String, made_for: &Value| {
         let made_for = made_for.as_i64().filter(|generation| *generation != current)?;
         let expected = format!("{current} (the current generation)");
-        Some(Mismatch { path, expected, actual: Some(json!(made_for)) })
+        Some(Mismatch { path, expected, actual: Some(json!(made_for)), undecided: false })
     };
     if pattern.field(&["status"]).is_none() {
         return Vec::new();

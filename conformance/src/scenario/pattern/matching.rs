@@ -13,6 +13,16 @@ pub struct Mismatch {
     pub expected: String,
     /// What is there; `None` for nothing.
     pub actual: Option<Value>,
+    /// Whether the expression failed on what is there, so that nobody knows whether it matches.
+    pub undecided: bool,
+}
+
+impl Mismatch {
+    /// Whether `found` is all that keeps a value from matching, and none of it is certain. Whoever demands that nothing
+    /// matches must not take that for a no.
+    pub fn undecided(found: &[Self]) -> bool {
+        !found.is_empty() && found.iter().all(|mismatch| mismatch.undecided)
+    }
 }
 
 impl std::fmt::Display for Mismatch {
@@ -40,7 +50,8 @@ impl Pattern {
 
     fn compare(&self, actual: Option<&Value>, path: &str, found: &mut Vec<Mismatch>) {
         let actual = actual.filter(|value| !value.is_null());
-        let mismatch = |expected| Mismatch { path: path.to_owned(), expected, actual: actual.cloned() };
+        let mismatch =
+            |expected| Mismatch { path: path.to_owned(), expected, actual: actual.cloned(), undecided: false };
         match self {
             Self::Absent => found.extend(actual.map(|_| mismatch("nothing".to_owned()))),
             Self::Value(expected) => {
@@ -51,7 +62,11 @@ impl Pattern {
             Self::Predicate(predicate) => match predicate.holds(actual.unwrap_or(&Value::Null)) {
                 Ok(true) => {}
                 Ok(false) => found.push(mismatch(format!("`{}`", predicate.source()))),
-                Err(problem) => found.push(mismatch(format!("`{}` ({problem})", predicate.source()))),
+                // Of nothing, an expression may fail: what is not there does not match.
+                Err(problem) => found.push(Mismatch {
+                    undecided: actual.is_some(),
+                    ..mismatch(format!("`{}` ({problem})", predicate.source()))
+                }),
             },
             Self::Object(fields) => match actual {
                 Some(Value::Object(object)) => {
@@ -102,10 +117,10 @@ impl Pattern {
             found
         });
         // An entry that nothing is near to is shown as a whole, else the differences to the nearest one.
-        match compared.min_by_key(Vec::len) {
+        match compared.min_by_key(|found| (!found.is_empty() && !Mismatch::undecided(found), found.len())) {
             Some(nearest) if nearest.is_empty() => {}
-            Some(nearest) if key.is_some() => found.extend(nearest),
-            _ => found.push(Mismatch { path, expected: self.to_string(), actual: None }),
+            Some(nearest) if key.is_some() || Mismatch::undecided(&nearest) => found.extend(nearest),
+            _ => found.push(Mismatch { path, expected: self.to_string(), actual: None, undecided: false }),
         }
     }
 }
@@ -188,5 +203,19 @@ mod tests {
     #[case::a_list_is_no_map(json!({"l": [1]}), json!({"l": {"a": 1}}), &[r#"l: expected [1], got {"a":1}"#])]
     fn says_every_difference(#[case] template: Value, #[case] actual: Value, #[case] expected: &[&str]) {
         assert_eq!(differences(&template, &actual), expected);
+    }
+
+    #[rstest]
+    #[case::fails(json!({"a": "${self.startsWith('x')}"}), json!({"a": 2}), true)]
+    #[case::fails_on_nothing(json!({"a": "${self.startsWith('x')}"}), json!({}), false)]
+    #[case::matches(json!({"a": "${self == 1}"}), json!({"a": 1}), false)]
+    #[case::differs_elsewhere(json!({"a": "${self.startsWith('x')}", "c": 1}), json!({"a": 2}), false)]
+    #[case::in_an_entry(json!({"l": [{"v": "${self.startsWith('x')}"}]}), json!({"l": [{"v": 2}]}), true)]
+    #[case::in_one_of_the_entries(json!({"l": [{"v": "${self.startsWith('x')}"}]}), json!({"l": [{}, {"v": 2}]}), true)]
+    #[case::another_entry_matches(json!({"l": [{"v": "${self.startsWith('x')}"}]}), json!({"l": [{"v": 2}, {"v": "xy"}]}), false)]
+    #[case::by_key(json!({"l": [{"name": "a", "v": "${self.startsWith('x')}"}]}), json!({"l": [{"name": "a", "v": 2}]}), true)]
+    fn an_expression_that_fails_is_no_answer(#[case] template: Value, #[case] actual: Value, #[case] expected: bool) {
+        let pattern = Pattern::resolve(&template, &Bindings::default()).unwrap();
+        assert_eq!(Mismatch::undecided(&pattern.mismatches(Some(&actual))), expected);
     }
 }
