@@ -75,7 +75,7 @@ fn test(scenario: &Arc<Scenario>, file: PathBuf, plan: Plan) -> Result<(), Faile
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(async {
-        let environment = connect_or_start(plan, IDLE, &Display::stderr()).await?;
+        let environment = connect_or_start(plan, IDLE, &Display::stderr(), &CancellationToken::new()).await?;
         let job = Job { scenario: scenario.clone(), file, repetition: 1, aside: false };
         let multiplier = std::env::var(MULTIPLIER).ok().and_then(|text| text.parse().ok()).unwrap_or(1.0);
         let settings = Settings {

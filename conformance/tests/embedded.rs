@@ -82,6 +82,22 @@ async fn an_environment_is_leased_and_leaves_nothing_behind() {
     maps.create(&PostParams::default(), &map).await.unwrap();
     assert!(Api::<ConfigMap>::default_namespaced(client).get_opt("here").await.unwrap().is_none());
 
+    // What a run that was killed has left in a cluster that stays.
+    let kubeconfig = own.kubeconfig().unwrap();
+    let namespaces: Api<Namespace> = Api::all(Client::try_from(own.config()).unwrap());
+    let labels = serde_json::json!({ "conformance.dittofs.com/run": "killed" });
+    for (name, labels) in [("left", labels), ("of-somebody-else", serde_json::json!({}))] {
+        let namespace = serde_json::json!({ "metadata": { "name": name, "labels": labels } });
+        namespaces.create(&PostParams::default(), &serde_json::from_value(namespace).unwrap()).await.unwrap();
+    }
+    let mut clean = tokio::process::Command::new(env!("CARGO_BIN_EXE_conformance"));
+    clean.args(["clean", "--namespaces", "--kubeconfig"]).arg(kubeconfig);
+    let cleaned = clean.output().await.unwrap();
+    let said = String::from_utf8_lossy(&cleaned.stdout);
+    assert!(cleaned.status.success() && said.contains("removed 1 namespace(s) of"), "{cleaned:?}");
+    assert!(namespaces.get_opt("left").await.unwrap().is_none());
+    assert!(namespaces.get_opt("of-somebody-else").await.unwrap().is_some());
+
     let log = state.log;
     assert!(log.exists());
     drop((site, own));

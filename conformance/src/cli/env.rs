@@ -11,6 +11,7 @@ use super::CliError;
 use super::images::Images;
 use super::kind::absolute;
 use super::options::EnvironmentOptions;
+use super::signals;
 use super::tools::Tools;
 use crate::duration;
 use crate::exit::Exit;
@@ -54,7 +55,8 @@ impl Env {
         let display = Display::stderr();
         match self {
             Self::Up(up) => {
-                let status = supervisor::up(up.environment.plan()?, up.idle, &display).await;
+                let interrupted = signals::watch()?;
+                let status = supervisor::up(up.environment.plan()?, up.idle, &display, &interrupted).await;
                 show(&status.map_err(|error| CliError::environment(&error))?);
                 Ok(Exit::Ok)
             }

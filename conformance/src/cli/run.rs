@@ -102,7 +102,9 @@ impl Run {
             (None, true) => Some(AllowedSkips::default()),
             (None, false) => None,
         };
-        let files = Files::new(&self.options.report_dir.clone().unwrap_or_else(report_directory))?.without_bundles()?;
+        let files = Files::new(&self.options.report_dir.clone().unwrap_or_else(report_directory))?;
+        let _held = files.hold()?;
+        let files = files.without_bundles()?;
         let seed = self.options.shuffle.then(|| self.options.seed.unwrap_or_else(rand::random));
         let jobs = plan(&scenarios, &Order { repeat: self.options.repeat, shuffle: seed });
         let interrupted = signals::watch()?;

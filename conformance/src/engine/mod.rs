@@ -31,6 +31,7 @@ mod wait;
 pub mod watch;
 
 pub use context::Sighting;
+pub use namespace::remove_all as remove_namespaces;
 pub use outcome::{Outcome, StepOutcome, Verdict};
 pub use permissions::Permissions;
 pub use rate::Rate;

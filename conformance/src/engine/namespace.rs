@@ -1,11 +1,13 @@
 //! A scenario's namespace: made like one of a strict cluster, labelled with the run, and gone at the end.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::StreamExt as _;
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::Client;
-use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
+use kube::{Client, ResourceExt as _};
+use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use tokio::sync::watch;
 
@@ -70,6 +72,29 @@ pub async fn remove(client: &Client, name: &str, deadline: &Deadline) -> Result<
         Some(Err(error)) => Err(format!("namespace {name} cannot be removed: {error}")),
         None => Err(format!("namespace {name} was not gone within {deadline}: {}", listing(&left.borrow()))),
     }
+}
+
+/// Removes every namespace that a run has made, whichever run that was: a cluster does not tell which runs go on. Gives the
+/// names of those that are gone, and a sentence about each that is not.
+///
+/// # Errors
+/// The API server does not list them.
+pub async fn remove_all(client: &Client, limit: Duration) -> kube::Result<(Vec<String>, Vec<String>)> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    let made = api.list_metadata(&ListParams::default().labels(RUN_LABEL)).await?;
+    let deadline = Deadline::after("cleanup", limit);
+    let removals = made.items.into_iter().map(async |namespace| {
+        let name = namespace.name_any();
+        remove(client, &name, &deadline).await.map(|()| name)
+    });
+    let mut removed = (Vec::new(), Vec::new());
+    for outcome in join_all(removals).await {
+        match outcome {
+            Ok(name) => removed.0.push(name),
+            Err(left) => removed.1.push(left),
+        }
+    }
+    Ok(removed)
 }
 
 async fn gone(api: Api<Namespace>, name: &str) {

@@ -1,6 +1,6 @@
 //! The environment: connecting, and giving the cluster back as it was.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -51,7 +51,7 @@ impl Existing {
     ) -> Result<Self, EnvironmentError> {
         let implementation = Implementation::load(&options.implementation)
             .map_err(|error| EnvironmentError::Broken(format!("the implementation cannot be read: {error}")))?;
-        let connecting = connect(options);
+        let connecting = connect(options.kubeconfig.as_deref(), options.context.as_deref());
         let (chosen, config) = interrupted.run_until_cancelled(connecting).await.ok_or_else(stopped)??;
         let unusable = |error: kube::Error| broken(&format!("{chosen} cannot be used: {error}"));
         let client = Client::try_from(config.clone()).map_err(unusable)?;
@@ -61,7 +61,7 @@ impl Existing {
         anstream::eprintln!("{}", chosen.announcement(&version.git_version, name));
         let mut installed = None;
         if let Some(install) = &options.install {
-            let kubeconfig = kubeconfig(options)?;
+            let kubeconfig = kubeconfig(options.kubeconfig.as_deref())?;
             let begun = Installed::begin(install, &client, kubeconfig, &chosen.context, display).await;
             let begun = begun.map_err(|error| broken(&format!("{error:#}")))?;
             let done = interrupted.run_until_cancelled(Box::pin(begun.install(&implementation))).await;
@@ -117,17 +117,27 @@ fn stopped() -> EnvironmentError {
     broken("interrupted")
 }
 
-fn kubeconfig(options: &Options) -> Result<Kubeconfig, EnvironmentError> {
-    let read = match &options.kubeconfig {
+fn kubeconfig(path: Option<&Path>) -> Result<Kubeconfig, EnvironmentError> {
+    let read = match path {
         Some(path) => Kubeconfig::read_from(path),
         None => Kubeconfig::read(),
     };
     read.map_err(|error| broken(&format!("no cluster is known: {error}; `--kubeconfig` names a file")))
 }
 
-async fn connect(options: &Options) -> Result<(Chosen, Config), EnvironmentError> {
-    let kubeconfig = kubeconfig(options)?;
-    let chosen = Chosen::of(&kubeconfig, options.context.as_deref()).map_err(|error| broken(&error))?;
+/// A client of the cluster that is named, for what is done there without a run; and how to call that cluster.
+///
+/// # Errors
+/// No cluster is known, or there is no such context.
+pub async fn client(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<(String, Client), EnvironmentError> {
+    let (chosen, config) = connect(kubeconfig, context).await?;
+    let client = Client::try_from(config).map_err(|error| broken(&format!("{chosen} cannot be used: {error}")))?;
+    Ok((chosen.to_string(), client))
+}
+
+async fn connect(path: Option<&Path>, context: Option<&str>) -> Result<(Chosen, Config), EnvironmentError> {
+    let kubeconfig = kubeconfig(path)?;
+    let chosen = Chosen::of(&kubeconfig, context).map_err(|error| broken(&error))?;
     let choice = KubeConfigOptions { context: Some(chosen.context.clone()), ..KubeConfigOptions::default() };
     let config = Config::from_custom_kubeconfig(kubeconfig, &choice).await;
     let config = config.map_err(|error| broken(&format!("{chosen} cannot be used: {error}")))?;

@@ -10,5 +10,5 @@ mod environment;
 mod install;
 mod site;
 
-pub use environment::{Existing, Options};
+pub use environment::{Existing, Options, client};
 pub use install::Install;

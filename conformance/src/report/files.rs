@@ -1,6 +1,7 @@
 //! The reports as files, replaced as a whole after each result: whoever reads them never sees half of one, and a run
 //! that is killed leaves what it knew.
 
+use std::fs::{File, TryLockError};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +39,23 @@ impl Files {
     pub fn new(directory: &Path) -> Result<Self, ReportError> {
         std::fs::create_dir_all(directory).map_err(|error| ReportError::new(directory, error))?;
         Ok(Self { directory: directory.to_owned() })
+    }
+
+    /// Keeps other runs from writing here until the result is dropped.
+    ///
+    /// # Errors
+    /// Another run does.
+    pub fn hold(&self) -> Result<File, ReportError> {
+        let error = |problem: &dyn std::fmt::Display| ReportError::new(&self.directory, problem);
+        // flock(2) takes directories, too: no file is left behind.
+        let directory = File::open(&self.directory).map_err(|problem| error(&problem))?;
+        match directory.try_lock() {
+            Ok(()) => Ok(directory),
+            Err(TryLockError::WouldBlock) => {
+                Err(error(&"another run writes its reports there; name another directory by --report-dir"))
+            }
+            Err(TryLockError::Error(problem)) => Err(error(&problem)),
+        }
     }
 
     /// Removes the bundles of an earlier run.
@@ -148,6 +166,17 @@ mod tests {
         files.bundle(&mut failed("operator.log")).unwrap();
         files.without_bundles().unwrap();
         assert!(!directory.path().join("bundles").exists());
+    }
+
+    #[test]
+    fn one_run_at_a_time_writes_into_a_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = Files::new(directory.path()).unwrap();
+        let held = files.hold().unwrap();
+        let error = Files::new(directory.path()).unwrap().hold().unwrap_err().to_string();
+        assert!(error.contains("another run") && error.contains("--report-dir"), "{error}");
+        drop(held);
+        files.hold().unwrap();
     }
 
     #[test]

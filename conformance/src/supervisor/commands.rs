@@ -38,9 +38,14 @@ pub struct Status {
 /// Brings a kept environment up, or finds one that fits; it ends when nobody has used it for `idle`.
 ///
 /// # Errors
-/// It cannot be started, or one that does not fit is in use.
-pub async fn up(plan: Plan, idle: Duration, display: &Display) -> anyhow::Result<Status> {
-    let environment = connect_or_start(plan.clone(), idle, display).await?;
+/// It cannot be started, or one that does not fit is in use, or `interrupted` was cancelled before it was up: it is gone then.
+pub async fn up(
+    plan: Plan,
+    idle: Duration,
+    display: &Display,
+    interrupted: &CancellationToken,
+) -> anyhow::Result<Status> {
+    let environment = connect_or_start(plan.clone(), idle, display, interrupted).await?;
     let status = status(&plan).await?;
     drop(environment);
     status.context("the environment has ended again")
@@ -49,8 +54,13 @@ pub async fn up(plan: Plan, idle: Duration, display: &Display) -> anyhow::Result
 /// The environment that fits `plan`: one that runs, or a new one. An idle one that does not fit is replaced.
 ///
 /// # Errors
-/// It cannot be started, or one that does not fit is in use.
-pub async fn connect_or_start(plan: Plan, idle: Duration, display: &Display) -> anyhow::Result<Supervised> {
+/// It cannot be started, or one that does not fit is in use, or `interrupted` was cancelled meanwhile.
+pub async fn connect_or_start(
+    plan: Plan,
+    idle: Duration,
+    display: &Display,
+    interrupted: &CancellationToken,
+) -> anyhow::Result<Supervised> {
     let _lock = lock(display).await?;
     if let Some(record) = Record::find()? {
         let environment = Supervised::attach(record.socket).await?;
@@ -70,7 +80,7 @@ pub async fn connect_or_start(plan: Plan, idle: Duration, display: &Display) -> 
         end(&environment).await?;
     }
     let charge = Charge { plan, life: Life::Kept { idle_seconds: idle.as_secs() } };
-    let Started { socket, .. } = start(&charge, display, &CancellationToken::new()).await?;
+    let Started { socket, .. } = start(&charge, display, interrupted).await?;
     Supervised::attach(socket).await
 }
 

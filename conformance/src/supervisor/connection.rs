@@ -1,12 +1,13 @@
 //! The client's side of a connection.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
+use super::process::LOG;
 use super::protocol::{Hello, Reply, Request, VERSION, receive, send};
 use crate::environment::EnvironmentError;
 
@@ -14,6 +15,7 @@ use crate::environment::EnvironmentError;
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
     questions: mpsc::Sender<(Request, oneshot::Sender<Reply>)>,
+    socket: PathBuf,
 }
 
 impl Connection {
@@ -25,7 +27,7 @@ impl Connection {
         let (questions, queue) = mpsc::channel(1);
         // A task of its own: a question whose asker has lost interest is still asked and answered to the end.
         tokio::spawn(converse(stream, queue));
-        let connection = Self { questions };
+        let connection = Self { questions, socket: socket.to_owned() };
         match connection.ask(Request::Hello { version: VERSION }).await? {
             Reply::Hello(hello) => Ok((connection, *hello)),
             Reply::Error(error) => Err(error.into()),
@@ -35,7 +37,7 @@ impl Connection {
 
     /// Asks and waits for the answer.
     pub async fn ask(&self, request: Request) -> Result<Reply, EnvironmentError> {
-        let gone = || EnvironmentError::Broken("the supervisor has ended; run `conformance clean`".to_owned());
+        let gone = || EnvironmentError::Broken(ended(&self.socket));
         let (reply, answer) = oneshot::channel();
         self.questions.send((request, reply)).await.map_err(|_| gone())?;
         match answer.await.map_err(|_| gone())? {
@@ -43,6 +45,16 @@ impl Connection {
             reply => Ok(reply),
         }
     }
+}
+
+/// What to say of a supervisor that answers no more. One that ended in order has taken its directory along.
+fn ended(socket: &Path) -> String {
+    let log = socket.with_file_name(LOG);
+    if log.exists() {
+        let log = log.display();
+        return format!("the supervisor has ended; its last words are in {log}, until `conformance clean` removes it");
+    }
+    "the supervisor has ended, and all that it had started".to_owned()
 }
 
 async fn converse(stream: UnixStream, mut queue: mpsc::Receiver<(Request, oneshot::Sender<Reply>)>) {
@@ -61,5 +73,19 @@ async fn converse(stream: UnixStream, mut queue: mpsc::Receiver<(Request, onesho
         let Ok(Some(reply)) = reply else { return };
         // Whoever asked may be gone.
         let _ = answer.send(reply);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_of_a_supervisor_that_was_killed_is_named() {
+        let run = tempfile::tempdir().unwrap();
+        let socket = run.path().join("supervisor.sock");
+        assert_eq!(ended(&socket), "the supervisor has ended, and all that it had started");
+        std::fs::write(run.path().join(LOG), "").unwrap();
+        assert!(ended(&socket).contains(&run.path().join(LOG).display().to_string()), "{}", ended(&socket));
     }
 }

@@ -27,6 +27,9 @@ use super::start::Record;
 use crate::process::{Run, Spawner, default_base};
 use crate::tools::Progress;
 
+/// The file of its log, in the directory of the run.
+pub(super) const LOG: &str = "supervisor.log";
+
 /// The hidden subcommand that the binary has to hand over to [`main`]. Its one argument is a [`Charge`] as JSON.
 pub const COMMAND: &str = "supervisor";
 
@@ -92,7 +95,7 @@ async fn supervise(charge: Charge) -> anyhow::Result<()> {
     tokio::spawn(watch_for_the_end(charge.life, end.clone()));
     super::commands::clean(false).await?;
     let run = Arc::new(Run::create(&default_base())?);
-    log_to(&run.directory().join("supervisor.log"), charge.plan.log_level())?;
+    log_to(&run.directory().join(LOG), charge.plan.log_level())?;
     let started = tokio::select! {
         biased;
         () = end.cancelled() => Ok(None),
