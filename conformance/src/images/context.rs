@@ -32,18 +32,16 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Strips `programs` into a new context, each under its own name.
-    pub(super) async fn new(workshop: &Workshop, programs: &[&Path], step: &Step) -> Result<Self, ToolError> {
+    /// Strips `programs` into a new context, each under the name of its stage, whatever its own is.
+    pub(super) async fn new(workshop: &Workshop, programs: &[(&str, &Path)], step: &Step) -> Result<Self, ToolError> {
         let directory = workshop.scratch()?;
-        for program in programs {
-            let Some(name) = program.file_name().filter(|_| program.is_file()) else {
+        for (name, program) in programs {
+            if !program.is_file() {
                 let program = program.display();
-                return Err(ToolError::Request(format!(
-                    "{program} is not there; build it by `cargo build --workspace`"
-                )));
-            };
-            let path = directory.path().join(file(&name.to_string_lossy()));
-            fs::write(&path, stage(&name.to_string_lossy())).map_err(ToolError::file("write", path))?;
+                return Err(ToolError::Request(format!("{program} is not there, of which an image is to be made")));
+            }
+            let path = directory.path().join(file(name));
+            fs::write(&path, stage(name)).map_err(ToolError::file("write", path))?;
             let strip = Workshop::launch("strip", "strip").arg("-o").arg(directory.path().join(name)).arg(*program);
             workshop.work(strip, step).await?.map_err(|reason| ToolError::Unavailable {
                 what: format!("an image of {}", program.display()),

@@ -30,7 +30,7 @@ pub enum Source {
 /// The programs that images are made of, with or without debug information.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Programs {
-    /// `dittofs-operator`.
+    /// The operator under test, whatever its file is called.
     pub operator: PathBuf,
     /// `dittofs-probe`, the workload that stands in for DittoFS.
     pub probe: PathBuf,
@@ -94,7 +94,7 @@ pub async fn prepare(
         Source::Offline => Some(offline::base(&docker).await?),
     };
     let step = workshop.progress.begin("stripping the programs", None);
-    let context = Context::new(workshop, &[&programs.operator, &programs.probe], &step).await?;
+    let context = Context::new(workshop, &[(OPERATOR, &programs.operator), (PROBE, &programs.probe)], &step).await?;
     step.done();
     let recipe = Recipe { docker: &docker, context: &context, base: base.as_deref() };
     let operator = recipe.image(OPERATOR, &[]).await?;

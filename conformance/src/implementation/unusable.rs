@@ -14,7 +14,7 @@ impl fmt::Display for Unusable {
 
 impl Unusable {
     /// Says so of `error`, unless the API server could not be asked: that is the environment's fault.
-    pub(super) fn blame(error: anyhow::Error) -> anyhow::Error {
+    pub(crate) fn blame(error: anyhow::Error) -> anyhow::Error {
         let unanswered = |cause: &kube::Error| !matches!(cause, kube::Error::Api(_) | kube::Error::Discovery(_));
         if error.chain().filter_map(|cause| cause.downcast_ref()).any(unanswered) || error.is::<Self>() {
             return error;

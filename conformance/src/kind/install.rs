@@ -16,7 +16,7 @@ use super::percona::Presence;
 use super::settings::{PerconaKind, Settings};
 use super::{limits, sweep};
 use crate::chart::Staged;
-use crate::implementation::Implementation;
+use crate::implementation::{Implementation, Unusable};
 use crate::process::default_base;
 use crate::tools::{self, Progress, Workshop, versions};
 
@@ -177,12 +177,13 @@ pub(crate) async fn operator(
     let namespace = &implementation.service_account.namespace;
     helm.install(&cluster.release, namespace, &chart, &values, true)
         .await
-        .with_context(|| format!("installing {}", implementation.name))?;
+        .with_context(|| format!("installing {}", implementation.name))
+        .map_err(Unusable::blame)?;
     let workload = Workload { client: client.clone(), namespace: namespace.clone(), name: cluster.deployment.clone() };
-    workload.ready().await?;
+    workload.ready().await.map_err(Unusable::blame)?;
     let webhook = workload.has_webhook().await?;
     if webhook {
-        workload.webhook_reached().await?;
+        workload.webhook_reached().await.map_err(Unusable::blame)?;
     }
     step.done();
     Ok((workload, webhook))

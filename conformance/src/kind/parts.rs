@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 
 use super::settings::{ImageSource, PerconaKind, Settings};
 use crate::exit::Exit;
@@ -49,11 +49,12 @@ impl Built {
         implementation: Implementation,
     ) -> anyhow::Result<Self> {
         let Some(cluster) = &implementation.cluster else {
-            bail!(
+            let message = format!(
                 "the implementation file of {} has no `cluster` section, which says by which chart it is installed; it can be \
                  judged with `--env embedded`",
                 implementation.name
             );
+            return Err(StartError { exit: Exit::Usage, message }.into());
         };
         let mut program = None;
         let (images, made) = if let Some(directory) = &settings.bundle {
