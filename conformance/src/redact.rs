@@ -8,6 +8,8 @@ use std::ops::Range;
 use std::sync::{OnceLock, PoisonError, RwLock};
 
 use base64::Engine as _;
+use base64::engine::general_purpose;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// Values shorter than this are not treated as secrets: they would blot out ordinary words.
 const SHORTEST: usize = 6;
@@ -59,16 +61,50 @@ fn values() -> &'static RwLock<Values> {
     VALUES.get_or_init(RwLock::default)
 }
 
+/// What stays as it is when a query is escaped: RFC 3986's unreserved characters (Go's `url.QueryEscape`, Python's `quote`).
+const UNRESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+/// The same for the user part of a URI (Go's `url.UserPassword`).
+const USERINFO: AsciiSet = UNRESERVED.remove(b'$').remove(b'&').remove(b'+').remove(b',').remove(b';').remove(b'=');
+/// The same in JavaScript's `encodeURIComponent`.
+const COMPONENT: AsciiSet = UNRESERVED.remove(b'!').remove(b'\'').remove(b'(').remove(b')').remove(b'*');
+/// And of the `url` crate, for the user part.
+const CRATE: AsciiSet = USERINFO.remove(b'!').remove(b'\'').remove(b'(').remove(b')').remove(b'*').add(b';').add(b'=');
+
 /// Registers a secret value and the encodings in which it travels. Values under six bytes are ignored.
 pub fn register(value: &str) {
     if value.len() < SHORTEST {
         return;
     }
-    let encoded = percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC).to_string();
     let mut values = values().write().unwrap_or_else(PoisonError::into_inner);
-    values.add(base64::engine::general_purpose::STANDARD.encode(value));
-    values.add(encoded);
-    values.add(value.to_owned());
+    for encoded in encodings(value) {
+        values.add(encoded);
+    }
+}
+
+/// `value` as it may stand in a URI, in JSON and in a Secret.
+fn encodings(value: &str) -> Vec<String> {
+    let engines = [&general_purpose::STANDARD, &general_purpose::STANDARD_NO_PAD, &general_purpose::URL_SAFE];
+    let mut encodings: Vec<String> = engines.into_iter().map(|engine| engine.encode(value)).collect();
+    for set in [NON_ALPHANUMERIC, &UNRESERVED, &USERINFO, &COMPONENT, &CRATE] {
+        let escaped = utf8_percent_encode(value, set).to_string();
+        encodings.extend([in_lower_case(&escaped), escaped]);
+    }
+    let json = serde_json::Value::from(value).to_string();
+    let json = &json[1..json.len() - 1];
+    // Go's encoder also escapes what HTML would read.
+    let html = json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
+    encodings.extend([html, json.to_owned(), value.to_owned()]);
+    encodings
+}
+
+/// Percent-encoded text with its hexadecimal digits in lower case.
+fn in_lower_case(escaped: &str) -> String {
+    let mut parts = escaped.split('%');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        let (digits, rest) = part.split_at_checked(2).unwrap_or((part, ""));
+        format!("{text}%{}{rest}", digits.to_lowercase())
+    })
 }
 
 /// `text` with every registered value replaced by [`REDACTED`]; values that overlap are replaced as one.
@@ -96,6 +132,8 @@ pub fn leaks(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
     #[test]
@@ -115,6 +153,20 @@ mod tests {
         assert_eq!(redact("a postgresql://u:inner-v4lue@host/db b inner-v4lue."), "a <redacted> b <redacted>.");
         assert_eq!(redact("a inner-v4lue@host/db?x=1 b"), "a <redacted> b", "they overlap");
         assert_eq!(redact("inner-v4lueinner-v4lue"), "<redacted><redacted>");
+    }
+
+    #[rstest]
+    #[case::go_userinfo("a+b-c<d&e;f", "a+b-c%3Cd&e;f")]
+    #[case::go_query("a+b-c<d&e;f", "a%2Bb-c%3Cd%26e%3Bf")]
+    #[case::everything("a+b-c<d&e;f", "a%2Bb%2Dc%3Cd%26e%3Bf")]
+    #[case::lower_case("a+b-c<d&e;f", "a%2bb-c%3cd%26e%3bf")]
+    #[case::javascript("a+b(c)*<!'", "a%2Bb(c)*%3C!'")]
+    #[case::json_of_go("a+b\"c<d>e&f", "a+b\\\"c\\u003cd\\u003ee\\u0026f")]
+    #[case::json("a+b\"c<d\\e", "a+b\\\"c<d\\\\e")]
+    #[case::url_safe("???>>>~~", "Pz8_Pj4-fn4=")]
+    #[case::unpadded("s3cr3t+", "czNjcjN0Kw")]
+    fn every_way_in_which_a_value_is_written_is_known(#[case] value: &str, #[case] written: &str) {
+        assert!(encodings(value).contains(&written.to_owned()), "{:?}", encodings(value));
     }
 
     #[test]

@@ -34,8 +34,10 @@ pub fn watch() -> Result<CancellationToken, CliError> {
         cancelled.cancel();
         say("interrupted: cleaning up (once more: end at once)");
         next().await;
-        say("ended at once: what the environment's processes do not remove themselves, `conformance clean` does, and in a \
-             cluster that was there before, `conformance clean --namespaces`");
+        say(
+            "ended at once: what the environment's processes do not remove themselves, `conformance clean` does, and in a \
+             cluster that was there before, `conformance clean --namespaces`",
+        );
         std::process::exit(i32::from(Exit::Interrupted as u8));
     });
     Ok(token)

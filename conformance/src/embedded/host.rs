@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use anyhow::anyhow;
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
@@ -43,7 +44,8 @@ pub struct Host {
     program: Option<FileStamp>,
     own: Own,
     /// The one beside the shared one, from the first scenario that is to be alone while others run.
-    aside: OnceCell<Arc<Stack>>,
+    /// Why there is none, too: what failed once fails again, and would then be told of its own remains.
+    aside: OnceCell<Result<Arc<Stack>, String>>,
 }
 
 impl Host {
@@ -109,8 +111,10 @@ impl supervisor::Host for Host {
     async fn lease(&self, number: u64, request: &LeaseRequest, permit: Permit) -> anyhow::Result<Box<dyn Lease>> {
         let stack = match request.isolation {
             Isolation::Operator if request.aside => {
-                let begun = self.aside.get_or_try_init(|| self.another("aside", CrashScope::Namespace));
-                Arc::clone(begun.await?)
+                let begun =
+                    async { self.another("aside", CrashScope::Namespace).await.map_err(|error| format!("{error:#}")) };
+                let aside = self.aside.get_or_init(|| Box::pin(begun)).await;
+                Arc::clone(aside.as_ref().map_err(|why| anyhow!("a second control plane: {why}"))?)
             }
             Isolation::Namespace | Isolation::Operator => Arc::clone(&self.stack),
             Isolation::Cluster => {
@@ -135,7 +139,7 @@ impl supervisor::Host for Host {
 
     async fn end(&self) {
         let own = std::mem::take(&mut *self.own.lock());
-        let others = own.values().chain(self.aside.get());
+        let others = own.values().chain(self.aside.get().and_then(|aside| aside.as_ref().ok()));
         tokio::join!(futures::future::join_all(others.map(|stack| stack.stop())), self.stack.stop());
     }
 }

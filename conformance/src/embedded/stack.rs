@@ -12,7 +12,7 @@ use super::shared::Shared;
 use crate::controlplane::{self, ControlPlane};
 use crate::environment::{Container, EnvironmentError, Fault};
 use crate::hosts::Hosts;
-use crate::implementation::{self, Operator};
+use crate::implementation::{self, Operator, Unusable};
 use crate::node::{self, Node};
 use crate::percona::backup::Program;
 use crate::percona::{self, CrashScope, Double};
@@ -135,13 +135,15 @@ impl Stack {
     /// Injects a fault. Returns when it is in force.
     pub async fn inject(&self, namespace: &str, fault: &Fault) -> Result<(), EnvironmentError> {
         match fault {
-            Fault::StopOperator {} => self.operator.stop().await.map_err(broken),
-            Fault::KillOperator {} => self.operator.kill().await.map_err(broken),
-            Fault::KillOperatorAtWrites {} => self.operator.kill_at_writes(namespace).await.map_err(broken),
-            Fault::FailOperatorRequests { how } => self.operator.fail_requests(*how).await.map_err(broken),
-            Fault::LeaderElection {} => self.operator.elect().await.map_err(broken),
-            Fault::SuspendLeader {} => self.operator.suspend_leader().await.map_err(broken),
-            Fault::PerconaAbsent {} => self.remove_percona().await.map_err(broken),
+            Fault::StopOperator {} => self.operator.stop().await.map_err(Unusable::or_broken),
+            Fault::KillOperator {} => self.operator.kill().await.map_err(Unusable::or_broken),
+            Fault::KillOperatorAtWrites {} => {
+                self.operator.kill_at_writes(namespace).await.map_err(Unusable::or_broken)
+            }
+            Fault::FailOperatorRequests { how } => self.operator.fail_requests(*how).await.map_err(Unusable::or_broken),
+            Fault::LeaderElection {} => self.operator.elect().await.map_err(Unusable::or_broken),
+            Fault::SuspendLeader {} => self.operator.suspend_leader().await.map_err(Unusable::or_broken),
+            Fault::PerconaAbsent {} => self.remove_percona().await.map_err(Unusable::or_broken),
             Fault::S3Outage { bucket } => {
                 self.shared.s3.begin_outage(bucket);
                 Ok(())
@@ -168,12 +170,12 @@ impl Stack {
     /// Clears a fault. Returns when normal operation has begun.
     pub async fn clear(&self, namespace: &str, fault: &Fault) -> Result<(), EnvironmentError> {
         match fault {
-            Fault::StopOperator {} => self.operator.resume().await.map_err(broken),
+            Fault::StopOperator {} => self.operator.resume().await.map_err(Unusable::or_broken),
             Fault::KillOperatorAtWrites {} => self.leave_operator_alone(namespace).await,
             Fault::FailOperatorRequests { .. } => self.let_requests_pass().await,
             Fault::LeaderElection {} => self.end_election().await,
-            Fault::SuspendLeader {} => self.operator.wake_leader().await.map_err(broken),
-            Fault::PerconaAbsent {} => self.shared.percona.install(&self.client).await.map_err(broken),
+            Fault::SuspendLeader {} => self.operator.wake_leader().await.map_err(Unusable::or_broken),
+            Fault::PerconaAbsent {} => self.shared.percona.install(&self.client).await.map_err(Unusable::or_broken),
             Fault::S3Outage { bucket } => {
                 self.shared.s3.end_outage(bucket);
                 Ok(())
@@ -191,7 +193,7 @@ impl Stack {
     }
 
     async fn leave_operator_alone(&self, namespace: &str) -> Result<(), EnvironmentError> {
-        match self.operator.leave_alone().await.map_err(broken)? {
+        match self.operator.leave_alone().await.map_err(Unusable::or_broken)? {
             0 => Err(EnvironmentError::Broken(format!(
                 "the operator was never killed at a write: none of its writes in {namespace} came through the relay"
             ))),
@@ -203,7 +205,7 @@ impl Stack {
     }
 
     async fn let_requests_pass(&self) -> Result<(), EnvironmentError> {
-        let failed = self.operator.let_requests_pass().await.map_err(broken)?;
+        let failed = self.operator.let_requests_pass().await.map_err(Unusable::or_broken)?;
         tracing::info!(?failed, "the requests of the operator failed");
         if failed.is_empty() {
             return Err(EnvironmentError::Broken(
@@ -217,7 +219,7 @@ impl Stack {
     }
 
     async fn end_election(&self) -> Result<(), EnvironmentError> {
-        let handover = self.operator.end_election().await.map_err(broken)?;
+        let handover = self.operator.end_election().await.map_err(Unusable::or_broken)?;
         if let Some(breach) = handover.breach() {
             return Err(EnvironmentError::Violated(breach));
         }
@@ -308,11 +310,6 @@ async fn percona(
         crash,
     });
     Ok(Some(double.await.context("starting the double of Percona")?))
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "used with map_err")]
-fn broken(error: anyhow::Error) -> EnvironmentError {
-    EnvironmentError::Broken(format!("{error:#}"))
 }
 
 /// A directory of the run that everyone may pass through, for what runs as another user in it.

@@ -93,19 +93,34 @@ impl Differences {
                 }
             }
             // In an expression the names stand between quotes.
-            Value::String(text) if text.contains("${") => {
-                for (ours, theirs) in &self.declared.conditions {
-                    for quote in ['\'', '"'] {
-                        let quoted = format!("{quote}{ours}{quote}");
-                        if text.contains(&quoted) {
-                            self.name(SERVER, ours);
-                            *text = text.replace(&quoted, &format!("{quote}{theirs}{quote}"));
-                        }
-                    }
-                }
-            }
+            Value::String(text) if text.contains("${") => *text = self.quoted(text),
             Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
+    }
+
+    /// An expression about a server by the implementation's names.
+    pub fn expression(&self, expression: &Value) -> Value {
+        let mut translated = expression.clone();
+        self.translate(&mut translated);
+        translated
+    }
+
+    /// `expression` with each name between quotes looked up once: what one is called may be our name of another.
+    fn quoted(&self, expression: &str) -> String {
+        let mut translated = String::with_capacity(expression.len());
+        let mut rest = expression;
+        while let Some((begin, quote)) = rest.char_indices().find(|(_, c)| matches!(c, '\'' | '"')) {
+            let (before, word) = rest.split_at(begin + 1);
+            translated.push_str(before);
+            let Some((word, after)) = word.split_once(quote) else {
+                rest = word;
+                break;
+            };
+            translated.push_str(&self.name(SERVER, word));
+            translated.push(quote);
+            rest = after;
+        }
+        translated + rest
     }
 
     /// An object of `kind` is deleted by the scenario.
@@ -129,6 +144,7 @@ impl Differences {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
     use serde_json::json;
 
     use super::*;
@@ -162,6 +178,15 @@ mod tests {
                 "the condition or reason WaitingForCredentials is called Waiting"
             ]
         );
+    }
+
+    #[rstest]
+    #[case("${x in ['WaitingForCredentials', 'Waiting']}", "${x in ['Waiting', 'Other']}")]
+    #[case("${x == \"it's\" || x == 'Waiting'}", "${x == \"it's\" || x == 'Other'}")]
+    #[case("${x == 'Waiting", "${x == 'Waiting")]
+    #[case("${Waiting}", "${Waiting}")]
+    fn a_name_in_an_expression_is_looked_up_once(#[case] expression: &str, #[case] expected: &str) {
+        assert_eq!(differences().expression(&json!(expression)), json!(expected));
     }
 
     #[test]

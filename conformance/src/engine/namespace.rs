@@ -6,14 +6,16 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{Client, ResourceExt as _};
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Client, ResourceExt as _};
 use tokio::sync::watch;
 
 use super::deadline::Deadline;
 use super::emptying::{Left, empty};
+use super::trouble::{Failure, Trouble};
 use super::watch::Backoff;
+use crate::scenario::SERVER;
 
 /// The label that holds the id of the run.
 pub const RUN_LABEL: &str = "conformance.dittofs.com/run";
@@ -53,8 +55,9 @@ pub async fn create(client: &Client, scenario: &str, labels: BTreeMap<String, St
     Ok(name)
 }
 
-/// Deletes the namespace and waits until it is gone; the error says what is left in it.
-pub async fn remove(client: &Client, name: &str, deadline: &Deadline) -> Result<(), String> {
+/// Deletes the namespace and waits until it is gone; the error says what is left in it. A server that still has a finalizer then is
+/// the operator's doing: nobody else gives it one.
+pub async fn remove(client: &Client, name: &str, deadline: &Deadline) -> Result<(), Trouble> {
     let api: Api<Namespace> = Api::all(client.clone());
     let left = watch::Sender::new(Left::new());
     let removal = async {
@@ -69,8 +72,17 @@ pub async fn remove(client: &Client, name: &str, deadline: &Deadline) -> Result<
     };
     match deadline.bound(removal).await {
         Some(Ok(())) => Ok(()),
-        Some(Err(error)) => Err(format!("namespace {name} cannot be removed: {error}")),
-        None => Err(format!("namespace {name} was not gone within {deadline}: {}", listing(&left.borrow()))),
+        Some(Err(error)) => Err(Trouble::broken(format!("namespace {name} cannot be removed: {error}"))),
+        None => Err(remains(name, deadline, &left.borrow())),
+    }
+}
+
+fn remains(name: &str, deadline: &Deadline, left: &Left) -> Trouble {
+    let message = format!("namespace {name} was not gone within {deadline}: {}", listing(left));
+    if left.get(SERVER).is_some_and(|servers| servers.iter().any(|server| server.contains("(finalizers: "))) {
+        Trouble::Failed(Failure::new(message))
+    } else {
+        Trouble::broken(message)
     }
 }
 
@@ -91,7 +103,8 @@ pub async fn remove_all(client: &Client, limit: Duration) -> kube::Result<(Vec<S
     for outcome in join_all(removals).await {
         match outcome {
             Ok(name) => removed.0.push(name),
-            Err(left) => removed.1.push(left),
+            Err(Trouble::Failed(Failure { message, .. }) | Trouble::Broken(message)) => removed.1.push(message),
+            Err(other) => removed.1.push(format!("{other:?}")),
         }
     }
     Ok(removed)
@@ -141,5 +154,19 @@ mod tests {
         ]);
         assert_eq!(listing(&left), "left: PerconaPGCluster demo (finalizers: percona.com/delete-pvc)");
         assert_eq!(listing(&Left::new()), "it is empty, and still there");
+    }
+
+    #[rstest]
+    #[case::of_the_operator("DittoServer", "demo (finalizers: example.com/x)", true)]
+    #[case::on_its_way("DittoServer", "demo", false)]
+    #[case::of_percona("PerconaPGCluster", "demo (finalizers: percona.com/delete-pvc)", false)]
+    fn a_finalizer_that_the_operator_leaves_is_its_failure(
+        #[case] kind: &str,
+        #[case] object: &str,
+        #[case] failed: bool,
+    ) {
+        let left = Left::from([(kind.to_owned(), vec![object.to_owned()])]);
+        let deadline = Deadline::after("cleanup", Duration::ZERO);
+        assert_eq!(matches!(remains("a", &deadline, &left), Trouble::Failed(_)), failed);
     }
 }

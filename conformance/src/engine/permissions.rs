@@ -101,13 +101,10 @@ fn uses(request: Request) -> Vec<Use> {
 }
 
 impl Grant {
+    /// Whether `used` needed it. A wildcard allows more than any request needs, and more with every CRD: nobody needs one.
     fn covers(&self, used: &Use) -> bool {
-        let one = |allowed: &str, asked: &str| allowed == "*" || allowed == asked;
-        let resource = one(&self.resource, &used.resource)
-            || self.resource.strip_prefix("*/").is_some_and(|part| used.resource.ends_with(&format!("/{part}")));
-        resource
-            && one(&self.verb, &used.verb)
-            && one(&self.group, &used.group)
+        let Self { verb, group, resource, .. } = self;
+        (verb, group, resource) == (&used.verb, &used.group, &used.resource)
             && self.namespace.as_ref().is_none_or(|own| used.namespace.as_ref() == Some(own))
             && (self.names.is_empty() || used.name.as_ref().is_some_and(|name| self.names.contains(name)))
     }
@@ -135,27 +132,36 @@ impl fmt::Display for Grant {
 /// Everything that the roles bound to `user` allow.
 async fn grants(client: &Client, user: &str) -> kube::Result<BTreeSet<Grant>> {
     let all = ListParams::default();
-    let bound = |subjects: &Option<Vec<Subject>>| {
-        subjects.iter().flatten().any(|subject| match subject.kind.as_str() {
-            "ServiceAccount" => {
-                let namespace = subject.namespace.as_deref().unwrap_or_default();
-                user == format!("system:serviceaccount:{namespace}:{}", subject.name)
-            }
-            kind => kind == "User" && subject.name == user,
-        })
-    };
+    // What Kubernetes itself grants to everybody is not the operator's.
+    let shipped = |labels: &BTreeMap<String, String>| !labels.contains_key("kubernetes.io/bootstrapping");
     let mut grants = BTreeSet::new();
     for binding in Api::<ClusterRoleBinding>::all(client.clone()).list(&all).await? {
-        if bound(&binding.subjects) {
+        if shipped(binding.labels()) && binds(binding.subjects.as_deref().unwrap_or_default(), user) {
             grants.extend(of_role(client, &binding.role_ref, None).await?);
         }
     }
     for binding in Api::<RoleBinding>::all(client.clone()).list(&all).await? {
-        if bound(&binding.subjects) {
+        if shipped(binding.labels()) && binds(binding.subjects.as_deref().unwrap_or_default(), user) {
             grants.extend(of_role(client, &binding.role_ref, binding.namespace()).await?);
         }
     }
     Ok(grants)
+}
+
+/// Whether `user`, a service account, is among the subjects: by itself, or by a group that Kubernetes puts it into.
+fn binds(subjects: &[Subject], user: &str) -> bool {
+    let own = user.strip_prefix("system:serviceaccount:").and_then(|account| account.split(':').next());
+    subjects.iter().any(|subject| match subject.kind.as_str() {
+        "ServiceAccount" => {
+            let namespace = subject.namespace.as_deref().unwrap_or_default();
+            user == format!("system:serviceaccount:{namespace}:{}", subject.name)
+        }
+        "Group" => match subject.name.strip_prefix("system:serviceaccounts:") {
+            Some(namespace) => own == Some(namespace),
+            None => ["system:serviceaccounts", "system:authenticated"].contains(&&*subject.name),
+        },
+        kind => kind == "User" && subject.name == user,
+    })
 }
 
 async fn of_role(client: &Client, role: &RoleRef, namespace: Option<String>) -> kube::Result<Vec<Grant>> {
@@ -197,6 +203,8 @@ fn of_rule(rule: &PolicyRule, title: &str, namespace: Option<&String>) -> Vec<Gr
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
     fn rule() -> PolicyRule {
@@ -254,15 +262,41 @@ mod tests {
         assert_eq!(unused(&named, Some("a"), &used).len(), 4);
     }
 
-    #[test]
-    fn wildcards_are_used_by_anything() {
-        let wide = PolicyRule {
-            api_groups: Some(vec!["*".to_owned()]),
-            resources: Some(vec!["*".to_owned(), "*/status".to_owned()]),
-            verbs: vec!["*".to_owned()],
-            ..rule()
-        };
-        assert_eq!(unused(&wide, None, &[request("patch", "statefulsets/status", 200)]), [""; 0]);
-        assert_eq!(unused(&wide, None, &[request("get", "statefulsets", 200)]), ["* *.*/status (Role r)"]);
+    #[rstest]
+    #[case::verbs("*", "apps", "statefulsets", "* statefulsets.apps (Role r)")]
+    #[case::groups("patch", "*", "statefulsets", "patch statefulsets.* (Role r)")]
+    #[case::resources("patch", "apps", "*", "patch *.apps (Role r)")]
+    #[case::parts("patch", "apps", "*/status", "patch *.apps/status (Role r)")]
+    fn nobody_needs_a_wildcard(
+        #[case] verb: &str,
+        #[case] group: &str,
+        #[case] resource: &str,
+        #[case] expected: &str,
+    ) {
+        let list = |value: &str| Some(vec![value.to_owned()]);
+        let verbs = vec![verb.to_owned()];
+        let wide = PolicyRule { api_groups: list(group), resources: list(resource), verbs, ..rule() };
+        let used = [request("patch", "statefulsets", 200), request("patch", "statefulsets/status", 200)];
+        assert_eq!(unused(&wide, None, &used), [expected]);
+    }
+
+    #[rstest]
+    #[case::account("ServiceAccount", Some("system"), "operator", true)]
+    #[case::of_another_namespace("ServiceAccount", Some("other"), "operator", false)]
+    #[case::user("User", None, "system:serviceaccount:system:operator", true)]
+    #[case::its_namespace("Group", None, "system:serviceaccounts:system", true)]
+    #[case::another_namespace("Group", None, "system:serviceaccounts:other", false)]
+    #[case::all_accounts("Group", None, "system:serviceaccounts", true)]
+    #[case::everybody("Group", None, "system:authenticated", true)]
+    #[case::some_people("Group", None, "developers", false)]
+    fn roles_come_by_groups_too(
+        #[case] kind: &str,
+        #[case] namespace: Option<&str>,
+        #[case] name: &str,
+        #[case] expected: bool,
+    ) {
+        let (kind, name, namespace) = (kind.to_owned(), name.to_owned(), namespace.map(str::to_owned));
+        let subject = Subject { kind, name, namespace, api_group: None };
+        assert_eq!(binds(&[subject], "system:serviceaccount:system:operator"), expected);
     }
 }

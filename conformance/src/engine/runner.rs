@@ -76,6 +76,11 @@ pub fn skipped(job: &Job, why: &str) -> Outcome {
     Outcome { verdict: Verdict::Skipped, reason: Some(why.to_owned()), ..Outcome::new(job) }
 }
 
+/// The outcome of a job whose task has ended without one.
+pub fn lost(job: &Job, why: &str) -> Outcome {
+    Outcome { verdict: Verdict::Error, reason: Some(format!("the engine: {}", redact(why))), ..Outcome::new(job) }
+}
+
 /// The outcome of a job that was never begun.
 pub fn not_begun(job: &Job, why: &str) -> Outcome {
     Outcome { verdict: Verdict::Interrupted, reason: Some(why.to_owned()), ..Outcome::new(job) }
@@ -140,7 +145,7 @@ impl Run {
         };
         match judged {
             // The objects are gone: nothing is left to gather.
-            Ok(failures) => failures.into_iter().for_each(|failure| self.noted(failure, "cleanup")),
+            Ok(failures) => failures.into_iter().for_each(|failure| self.noted(failure.into(), "cleanup")),
             Err(trouble) => self.trouble(&trouble),
         }
         self.outcome.warnings.extend(context.warnings.iter().chain(&context.hub.warnings()).map(|text| redact(text)));
@@ -304,10 +309,15 @@ impl Run {
         self.outcome.failures.push(report);
     }
 
-    /// Takes note of a failure at `step`, without evidence.
-    fn noted(&mut self, failure: Failure, step: &str) {
+    /// Takes note of trouble at `step`, without evidence.
+    fn noted(&mut self, trouble: Trouble, step: &str) {
+        self.trouble(&trouble);
+        let failure = match trouble {
+            Trouble::Failed(failure) => failure,
+            Trouble::Broken(reason) => Failure::new(reason),
+            Trouble::Unsupported(_) | Trouble::Interrupted => return,
+        };
         self.outcome.failures.push(FailureReport::bare(self.place(step), &failure));
-        self.trouble(&failure.into());
     }
 
     /// Gathers the logs and objects of a scenario that failed, once.
@@ -349,9 +359,8 @@ impl Run {
             return;
         }
         for namespace in context.more_namespaces.iter().chain([&context.namespace]) {
-            if let Err(left) = namespace::remove(&context.client, namespace, &deadline).await {
-                self.trouble(&Trouble::broken(&left));
-                self.outcome.failures.push(FailureReport::bare(self.place("cleanup"), &Failure::new(left)));
+            if let Err(trouble) = namespace::remove(&context.client, namespace, &deadline).await {
+                self.noted(trouble, "cleanup");
             }
         }
     }

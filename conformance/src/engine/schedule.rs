@@ -1,13 +1,13 @@
 //! Which scenarios run when: beside each other where they may, alone where they must.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::outcome::{Outcome, Verdict};
 use super::runner;
@@ -129,20 +129,24 @@ pub async fn run(
             }
         }
         let mut running = JoinSet::new();
+        let mut under_way = HashMap::new();
         loop {
             for (number, lane) in lanes.iter_mut().enumerate() {
                 while lane.running < lane.parallel && !stopped && !settings.interrupted.is_cancelled() {
                     let Some(job) = lane.waiting.pop_front() else { break };
                     tell(Progress::Began(&job));
                     lane.running += 1;
+                    let begun = (number, job.clone());
                     let outcome = one(environment.clone(), job, settings.clone(), pace.partial.then_some(PARTIAL));
-                    running.spawn(async move { (number, outcome.await) });
+                    under_way.insert(running.spawn(outcome).id(), begun);
                 }
             }
-            let Some(ended) = running.join_next().await else { break };
-            // A job catches its own panics; nobody aborts one.
-            let Ok((number, outcome)) = ended else { continue };
+            let Some(ended) = running.join_next_with_id().await else { break };
+            let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+            let Some((number, job)) = under_way.remove(&id) else { continue };
             lanes[number].running -= 1;
+            // What the engine does around the steps may panic, too; nobody aborts a job.
+            let outcome = ended.map_or_else(|error| runner::lost(&job, &error.to_string()), |(_, outcome)| outcome);
             if outcome.verdict != Verdict::Passed {
                 unknown.get_or_insert_with(|| {
                     format!("it is about a whole run, and in this one {} did not pass", outcome.scenario)

@@ -13,6 +13,7 @@ use super::election::{Handover, Leader};
 use super::failed::Failed;
 use super::place::Place;
 use super::relay::Relay;
+use super::unusable::Unusable;
 use crate::controlplane::Access;
 use crate::environment::RequestFailure;
 use crate::process::Process;
@@ -252,7 +253,7 @@ impl Keeper {
             }
             Err(error) => {
                 self.restart = Some(Instant::now() + self.back_off.after(Duration::ZERO));
-                Err(error)
+                Err(Unusable::blame(error))
             }
         }
     }

@@ -52,7 +52,8 @@ impl Operator {
         if prepared.has_webhook() {
             let client = Client::try_from(options.access.config().await?)?;
             let port = keeper.place().site.webhook_port;
-            prepared.manifests.register_webhooks(&client, port, authority.certificate()).await?;
+            let registered = prepared.manifests.register_webhooks(&client, port, authority.certificate()).await;
+            registered.map_err(Unusable::blame)?;
         }
         let (orders, queue) = mpsc::channel(1);
         let (tell, state) = watch::channel(State { running: true, ..State::default() });

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::environment::EnvironmentError;
+
 /// The implementation under test cannot be built, installed or started. A context of errors: the causes say why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unusable;
@@ -21,6 +23,14 @@ impl Unusable {
         }
         error.context(Self)
     }
+
+    /// What such an error says of a run that goes on: an operator that does not start again fails the scenario, and all else is the
+    /// environment's.
+    #[allow(clippy::needless_pass_by_value, reason = "used with map_err")]
+    pub(crate) fn or_broken(error: anyhow::Error) -> EnvironmentError {
+        let message = format!("{error:#}");
+        if error.is::<Self>() { EnvironmentError::Violated(message) } else { EnvironmentError::Broken(message) }
+    }
 }
 
 #[cfg(test)]
@@ -37,5 +47,12 @@ mod tests {
         assert!(blamed(anyhow!("it ended with exit status: 7")));
         assert!(blamed(Err::<(), _>(refused).context("installing").unwrap_err()));
         assert!(!blamed(Err::<(), _>(unreachable).context("installing").unwrap_err()));
+    }
+
+    #[test]
+    fn an_operator_that_does_not_start_again_fails_the_scenario() {
+        let error = Unusable::blame(anyhow!("not ready within 30 s")).context("starting it again");
+        assert!(matches!(Unusable::or_broken(error), EnvironmentError::Violated(why) if why.contains("within 30 s")));
+        assert!(matches!(Unusable::or_broken(anyhow!("no disk")), EnvironmentError::Broken(_)));
     }
 }

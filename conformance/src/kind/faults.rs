@@ -4,40 +4,41 @@ use super::capabilities::NO_RELAY;
 use super::host::Shared;
 use super::percona::Presence;
 use crate::environment::{EnvironmentError, Fault};
+use crate::implementation::Unusable;
 
 impl Shared {
     /// Injects a fault. Returns when it is in force.
     pub(super) async fn inject(&self, namespace: &str, fault: &Fault) -> Result<(), EnvironmentError> {
         match fault {
-            Fault::StopOperator {} => self.operator.stop().await.map_err(broken),
-            Fault::KillOperator {} => self.kill_operator().await.map_err(broken),
+            Fault::StopOperator {} => self.operator.stop().await.map_err(Unusable::or_broken),
+            Fault::KillOperator {} => self.kill_operator().await.map_err(Unusable::or_broken),
             Fault::KillOperatorAtWrites {}
             | Fault::FailOperatorRequests { .. }
             | Fault::LeaderElection {}
             | Fault::SuspendLeader {} => Err(EnvironmentError::Unsupported(NO_RELAY.to_owned())),
-            Fault::StopPercona {} => self.percona.stop().await.map_err(broken),
-            Fault::S3Outage { .. } => self.minio.begin_outage().await.map_err(broken),
-            Fault::PerconaAbsent {} => self.remove_percona().await.map_err(broken),
+            Fault::StopPercona {} => self.percona.stop().await.map_err(Unusable::or_broken),
+            Fault::S3Outage { .. } => self.minio.begin_outage().await.map_err(Unusable::or_broken),
+            Fault::PerconaAbsent {} => self.remove_percona().await.map_err(Unusable::or_broken),
             Fault::HoldSecret { cluster, keys } => match self.percona.double().await {
                 Some(double) => {
                     double.hold_secret(namespace, cluster, keys.iter().cloned().collect()).await;
                     Ok(())
                 }
-                None => self.real_faults.hold_secret(namespace, cluster, keys).await.map_err(broken),
+                None => self.real_faults.hold_secret(namespace, cluster, keys).await.map_err(Unusable::or_broken),
             },
             Fault::HoldReady { cluster } => match self.percona.double().await {
                 Some(double) => {
                     double.hold_ready(namespace, cluster).await;
                     Ok(())
                 }
-                None => self.real_faults.hold_ready(namespace, cluster).await.map_err(broken),
+                None => self.real_faults.hold_ready(namespace, cluster).await.map_err(Unusable::or_broken),
             },
             Fault::KillPostgres { cluster } => match self.percona.double().await {
                 Some(double) if double.kill_postgres(namespace, cluster).await => Ok(()),
                 Some(_) => Err(EnvironmentError::Broken(format!(
                     "no PostgreSQL of {namespace}/{cluster} runs that could be killed"
                 ))),
-                None => self.real_faults.kill_postgres(namespace, cluster).await.map_err(broken),
+                None => self.real_faults.kill_postgres(namespace, cluster).await.map_err(Unusable::or_broken),
             },
         }
     }
@@ -45,23 +46,23 @@ impl Shared {
     /// Clears a fault. Returns when normal operation has begun.
     pub(super) async fn clear(&self, namespace: &str, fault: &Fault) -> Result<(), EnvironmentError> {
         match fault {
-            Fault::StopOperator {} => self.start_operator().await.map_err(broken),
-            Fault::StopPercona {} => self.percona.start().await.map_err(broken),
-            Fault::S3Outage { .. } => self.minio.end_outage().await.map_err(broken),
-            Fault::PerconaAbsent {} => self.percona.ensure(Presence::Crds).await.map_err(broken),
+            Fault::StopOperator {} => self.start_operator().await.map_err(Unusable::or_broken),
+            Fault::StopPercona {} => self.percona.start().await.map_err(Unusable::or_broken),
+            Fault::S3Outage { .. } => self.minio.end_outage().await.map_err(Unusable::or_broken),
+            Fault::PerconaAbsent {} => self.percona.ensure(Presence::Crds).await.map_err(Unusable::or_broken),
             Fault::HoldSecret { cluster, .. } => match self.percona.double().await {
                 Some(double) => {
                     double.release_secret(namespace, cluster).await;
                     Ok(())
                 }
-                None => self.real_faults.release_secret(namespace, cluster).await.map_err(broken),
+                None => self.real_faults.release_secret(namespace, cluster).await.map_err(Unusable::or_broken),
             },
             Fault::HoldReady { cluster } => match self.percona.double().await {
                 Some(double) => {
                     double.release_ready(namespace, cluster).await;
                     Ok(())
                 }
-                None => self.real_faults.release_ready(namespace, cluster).await.map_err(broken),
+                None => self.real_faults.release_ready(namespace, cluster).await.map_err(Unusable::or_broken),
             },
             // It has come back by itself, or was never in force.
             Fault::KillPostgres { .. }
@@ -79,7 +80,7 @@ impl Shared {
     }
 
     async fn start_operator(&self) -> anyhow::Result<()> {
-        self.operator.start().await?;
+        self.operator.start().await.map_err(Unusable::blame)?;
         if self.webhook {
             self.operator.webhook_reached().await?;
         }
@@ -92,9 +93,4 @@ impl Shared {
         self.percona.ensure(Presence::Absent).await?;
         self.start_operator().await
     }
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "used with map_err")]
-pub(super) fn broken(error: anyhow::Error) -> EnvironmentError {
-    EnvironmentError::Broken(format!("{error:#}"))
 }

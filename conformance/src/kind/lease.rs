@@ -11,6 +11,7 @@ use serde_json::json;
 use super::host::Shared;
 use super::minio::{apply, forward};
 use crate::environment::{Container, Database, DatabaseRequest, EnvironmentError, Fault, FaultId, OperatorState};
+use crate::implementation::Unusable;
 use crate::supervisor::{Beside, BesideOptions, Granted, Lease, Permit};
 
 /// What one scenario has.
@@ -114,7 +115,7 @@ impl Lease for KindLease {
     }
 
     async fn operator(&self) -> Result<OperatorState, EnvironmentError> {
-        let running = self.shared.operator.is_running().await.map_err(super::faults::broken)?;
+        let running = self.shared.operator.is_running().await.map_err(Unusable::or_broken)?;
         let known = self.shared.logs.known();
         let unexpected_exits = known.borrow().operator_restarts();
         Ok(OperatorState { unexpected_exits, killed: 0, running, log: self.shared.logs.operator_log() })

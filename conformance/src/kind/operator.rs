@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::pods::rolled_out;
 use super::ready::{Missing, Seen, unless, until};
+use crate::implementation::Unusable;
 
 /// How long a Deployment may take until its pods are ready, with its images in the nodes.
 const READY_WITHIN: Duration = Duration::from_mins(2);
@@ -72,7 +73,7 @@ impl Workload {
 
     /// Returns at once when it runs, else when it does again.
     pub async fn running(&self) -> anyhow::Result<()> {
-        if self.is_running().await? { Ok(()) } else { self.ready().await }
+        if self.is_running().await? { Ok(()) } else { self.ready().await.map_err(Unusable::blame) }
     }
 
     /// Waits until it is as asked for. An image that cannot be had ends the wait at once.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::host::{Host, Lease};
 use super::protocol::{Hello, Reply, Request, Usage, VERSION, receive, send};
 use crate::environment::{EnvironmentError, Isolation, LeaseRequest};
+use crate::implementation::Unusable;
 
 /// What all connections share.
 pub(super) struct Service {
@@ -64,7 +65,7 @@ impl Service {
                 Request::Lease(request) => {
                     match self.lease(number, &request, &mut reader).await {
                         Some(Ok(taken)) => Reply::Lease(Box::new(lease.insert(taken).granted())),
-                        Some(Err(error)) => refuse(&format!("{error:#}")),
+                        Some(Err(error)) => Reply::Error(Unusable::or_broken(error)),
                         // The client has gone while it waited.
                         None => break,
                     }

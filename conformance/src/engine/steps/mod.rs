@@ -24,7 +24,7 @@ use super::context::Context;
 use super::deadline::Deadline;
 use super::trouble::{Failure, Trouble};
 use crate::scenario::expression::{self, ExpressionError, RESULT};
-use crate::scenario::{Action, Binding, Operation};
+use crate::scenario::{Action, Binding, Operation, SERVER};
 
 /// Performs `operation` and binds its outputs.
 pub async fn perform(operation: &Operation, context: &mut Context, deadline: &Deadline) -> Result<(), Trouble> {
@@ -62,9 +62,11 @@ pub fn bind(bindings: &[Binding], context: &mut Context) -> Result<(), Trouble> 
 
 fn bind_outputs(outputs: &[Binding], result: Value, context: &mut Context) -> Result<(), Trouble> {
     let mut scope = context.bindings.clone();
+    let server = result["kind"] == SERVER;
     scope.set(RESULT, result);
     for output in outputs {
-        let value = expression::evaluate(&output.value, &scope)
+        let named = if server { context.differences.expression(&output.value) } else { output.value.clone() };
+        let value = expression::evaluate(&named, &scope)
             .map_err(|error| Failure::new(format!("output {} cannot be had: {error}", output.name)))?;
         scope.set(&output.name, value.clone());
         context.bindings.set(&output.name, value);
