@@ -9,6 +9,7 @@ use super::document::{
 };
 use super::profile::{overall, profiles};
 use crate::engine::{Rate, Verdict};
+use crate::environment::Description;
 use crate::report::State;
 use crate::report::saved::{SavedOutcome, SavedReport};
 use crate::scenario::{Entry, Requirement, Requirements};
@@ -35,17 +36,19 @@ pub enum JudgeError {
     Different(String, String),
 }
 
-/// The report about `runs`, which must be of one version of one implementation.
+/// The report about `runs`, which must be of one version of one implementation, in one of its modes.
 ///
 /// Of a scenario that several runs have tried, a failure counts most, then a pass: what one environment cannot do, another
-/// may have shown.
+/// may have shown. A run whose implementation claims less takes nothing away from what another run has seen to fail.
 ///
 /// # Errors
 /// There is no run, or they are of different implementations.
 pub fn judge(runs: &[SavedReport], catalogue: Catalogue<'_>) -> Result<ConformanceReport, JudgeError> {
     let first = runs.first().ok_or(JudgeError::NoRun)?;
-    let named =
-        |run: &SavedReport| format!("{} {}", run.environment.implementation, run.environment.implementation_version);
+    let named = |run: &SavedReport| {
+        let Description { implementation, implementation_version: version, about, .. } = &run.environment;
+        format!("{implementation} {version} (mode {})", or(&about.mode, "default"))
+    };
     if let Some(other) = runs.iter().find(|run| named(run) != named(first)) {
         return Err(JudgeError::Different(named(first), named(other)));
     }
@@ -54,7 +57,6 @@ pub fn judge(runs: &[SavedReport], catalogue: Catalogue<'_>) -> Result<Conforman
     let profiles = profiles(&requirements);
     let (result, summary) = overall(&profiles);
     let about = &first.environment.about;
-    let or = |text: &str, otherwise: &str| if text.is_empty() { otherwise.to_owned() } else { text.to_owned() };
     let mut versions: Vec<&str> = runs.iter().filter_map(|run| run.suite_version.as_deref()).collect();
     versions.sort_unstable();
     versions.dedup();
@@ -80,6 +82,10 @@ pub fn judge(runs: &[SavedReport], catalogue: Catalogue<'_>) -> Result<Conforman
         requirements,
         load: load(runs),
     })
+}
+
+fn or(text: &str, otherwise: &str) -> String {
+    if text.is_empty() { otherwise.to_owned() } else { text.to_owned() }
 }
 
 /// Of each scenario, by the first run that knows it.
@@ -174,9 +180,13 @@ fn verdict(requirement: &Requirement, runs: &[SavedReport], catalogue: Catalogue
     let scenarios: Vec<(ScenarioReport, usize)> = names.iter().map(|name| scenario(name, runs)).collect();
     let decisive =
         scenarios.iter().map(|(scenario, run)| (scenario, *run)).max_by_key(|(scenario, _)| scenario.verdict);
-    let declined = runs.iter().find_map(|run| run.declared.unsupported(&requirement.id));
-    let (verdict, reason) = match (declined, decisive) {
-        (Some(why), _) => (RequirementVerdict::NotSupported, Some(why.to_owned())),
+    let declines = |run: &SavedReport| run.declared.unsupported(&requirement.id).map(str::to_owned);
+    let failed = decisive.is_some_and(|(scenario, run)| {
+        scenario.verdict == RequirementVerdict::Failed && declines(&runs[run]).is_none()
+    });
+    let declined = if failed { None } else { runs.iter().find_map(declines) };
+    let (verdict, reason) = match (&declined, decisive) {
+        (Some(why), _) => (RequirementVerdict::NotSupported, Some(why.clone())),
         (None, Some((scenario, _))) => (scenario.verdict, scenario.reason.clone()),
         (None, None) => (RequirementVerdict::NotTried, Some("no scenario covers it".to_owned())),
     };

@@ -162,6 +162,19 @@ fn a_failure_in_any_environment_or_repetition_is_a_failure() {
 }
 
 #[test]
+fn what_failed_stays_so_when_a_later_run_does_not_claim_it() {
+    let known = Known::new();
+    let failed = saved([("backup/e", Verdict::Failed), ("backup/f", Verdict::Passed)]);
+    let mut declining = saved([("backup/e", Verdict::Skipped), ("backup/f", Verdict::Skipped)]);
+    declining.declared.unsupported = [("backup/*".to_owned(), "it makes no backups".to_owned())].into();
+    for runs in [[failed.clone(), declining.clone()], [declining, failed]] {
+        let report = known.judge(&runs);
+        assert_eq!(verdicts(&report)[4..6], [("backup/restore", "failed"), ("backup/stanza", "not supported")]);
+        assert!(report.requirements[4].reproduce.is_some());
+    }
+}
+
+#[test]
 fn what_passed_by_a_declared_difference_is_no_pass() {
     let known = Known::new();
     let mut run = saved([("gate/b", Verdict::Passed), ("gate/c", Verdict::Failed)]);
@@ -206,9 +219,13 @@ fn provisional_requirements_bind_nobody() {
 fn runs_of_different_implementations_make_no_report() {
     let known = Known::new();
     let catalogue = Catalogue { requirements: &known.requirements, scenarios: &known.scenarios };
-    let (one, mut other) = (saved([]), saved([]));
-    "0.2.0".clone_into(&mut other.environment.implementation_version);
-    let error = judge(&[one, other], catalogue).unwrap_err();
-    assert_eq!(error, JudgeError::Different("bundled 0.1.0".to_owned(), "bundled 0.2.0".to_owned()));
+    let one = saved([]);
+    let (mut version, mut mode) = (one.clone(), one.clone());
+    "0.2.0".clone_into(&mut version.environment.implementation_version);
+    "ha".clone_into(&mut mode.environment.about.mode);
+    for (other, named) in [(version, "bundled 0.2.0 (mode default)"), (mode, "bundled 0.1.0 (mode ha)")] {
+        let error = judge(&[one.clone(), other], catalogue).unwrap_err();
+        assert_eq!(error, JudgeError::Different("bundled 0.1.0 (mode default)".to_owned(), named.to_owned()));
+    }
     assert_eq!(judge(&[], catalogue).unwrap_err(), JudgeError::NoRun);
 }
