@@ -12,7 +12,7 @@ use crate::report::{SavedReport, comparison};
 /// Put reports side by side.
 ///
 /// Prints a Markdown table: how each scenario ended in each report, `not tried` where a report does not have it, and the
-/// reasons of what did not pass.
+/// reasons of what did not pass. Where an implementation declares to differ, `passed` says so, with the differences.
 #[derive(Clone, Debug, Args)]
 pub struct Compare {
     /// The reports: report.json of runs

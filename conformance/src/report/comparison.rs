@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use super::State;
+use super::markdown::plain;
 use super::saved::SavedReport;
 use crate::engine::Verdict;
 
 /// A table with a row for each scenario (those of `scenarios` and those of the reports) and a column for each report, and
-/// below it the reasons of what did not pass.
+/// below it notes: why something did not pass, and where an implementation declares to differ.
 pub fn comparison(scenarios: &[String], reports: &[SavedReport]) -> String {
     let names: BTreeSet<&str> = scenarios
         .iter()
@@ -16,50 +18,60 @@ pub fn comparison(scenarios: &[String], reports: &[SavedReport]) -> String {
         .collect();
     let mut text = "| scenario |".to_owned();
     for report in reports {
-        let environment = &report.environment;
-        let _ = write!(
-            text,
-            " {}: {} {}, Kubernetes {}, Percona {} |",
-            environment.environment,
-            environment.implementation,
-            environment.implementation_version,
-            environment.kubernetes,
-            environment.percona
-        );
+        let _ = write!(text, " {} |", title(report));
     }
     let _ = write!(text, "\n|---|{}\n", "---|".repeat(reports.len()));
-    let mut reasons: Vec<&str> = Vec::new();
+    let mut notes: Vec<String> = Vec::new();
     for name in names {
-        let _ = write!(text, "| {name} |");
+        let _ = write!(text, "| {} |", plain(name));
         for report in reports {
-            let _ = write!(text, " {} |", cell(report, name, &mut reasons));
+            let _ = write!(text, " {} |", cell(report, name, &mut notes));
         }
         text.push('\n');
     }
-    if !reasons.is_empty() {
+    if !notes.is_empty() {
         text.push('\n');
     }
-    for (index, reason) in reasons.iter().enumerate() {
-        let _ = writeln!(text, "{}. {}", index + 1, reason.lines().next().unwrap_or_default());
+    for (index, note) in notes.iter().enumerate() {
+        let _ = writeln!(text, "{}. {}", index + 1, plain(note));
     }
     text
 }
 
-/// The verdict, with the number of its reason.
-fn cell<'a>(report: &'a SavedReport, name: &str, reasons: &mut Vec<&'a str>) -> String {
-    let Some(outcome) = report.of(name) else { return "not tried".to_owned() };
-    let word = outcome.verdict.as_str();
-    match outcome.reason.as_deref() {
-        Some(reason) if outcome.verdict != Verdict::Passed => {
-            let known = reasons.iter().position(|known| *known == reason);
-            let index = known.unwrap_or_else(|| {
-                reasons.push(reason);
-                reasons.len() - 1
-            });
-            format!("{word} ({})", index + 1)
-        }
-        _ => word.to_owned(),
+/// What ran, and how far it came unless that is the end.
+fn title(report: &SavedReport) -> String {
+    let environment = &report.environment;
+    let title = format!(
+        "{}: {} {}, Kubernetes {}, Percona {}",
+        environment.environment,
+        environment.implementation,
+        environment.implementation_version,
+        environment.kubernetes,
+        environment.percona
+    );
+    match report.state {
+        State::Complete => plain(&title),
+        state => format!("{}; {}", plain(&title), state.as_str()),
     }
+}
+
+/// The verdict, with the number of the note about it: its reason, or where the implementation declares to differ.
+fn cell(report: &SavedReport, name: &str, notes: &mut Vec<String>) -> String {
+    let Some(outcome) = report.of(name) else { return "not tried".to_owned() };
+    let (word, note) = match outcome.verdict {
+        Verdict::Passed if outcome.declared.is_empty() => ("passed", None),
+        Verdict::Passed => ("passed, declared different", Some(outcome.declared.join("; "))),
+        verdict => {
+            (verdict.as_str(), outcome.reason.as_deref().and_then(|reason| reason.lines().next()).map(str::to_owned))
+        }
+    };
+    let Some(note) = note else { return word.to_owned() };
+    let known = notes.iter().position(|known| *known == note);
+    let index = known.unwrap_or_else(|| {
+        notes.push(note);
+        notes.len() - 1
+    });
+    format!("{word} ({})", index + 1)
 }
 
 #[cfg(test)]
@@ -68,7 +80,8 @@ mod tests {
     use crate::report::tests_support::{outcome, run};
 
     fn saved<const N: usize>(outcomes: [(&str, Verdict); N]) -> SavedReport {
-        let report = run(outcomes.map(|(name, verdict)| outcome(name, verdict)));
+        let mut report = run(outcomes.map(|(name, verdict)| outcome(name, verdict)));
+        report.state = State::Complete;
         serde_json::from_value(serde_json::to_value(report).unwrap()).unwrap()
     }
 
@@ -78,8 +91,20 @@ mod tests {
         let mut kind =
             saved([("gate/a", Verdict::Passed), ("gate/b", Verdict::Passed), ("gate/old", Verdict::Skipped)]);
         kind.environment.environment = "kind".to_owned();
+        kind.state = State::Interrupted;
+        kind.outcomes[0].declared = ["Ready is called Up", "the cluster is kept"].map(str::to_owned).into();
         let scenarios = ["gate/a", "gate/b", "gate/c", "gate/d"].map(str::to_owned);
         insta::assert_snapshot!(comparison(&scenarios, &[embedded, kind]));
+    }
+
+    #[test]
+    fn no_text_becomes_markup() {
+        let mut report = saved([("gate/a|b", Verdict::Failed)]);
+        report.outcomes[0].reason = Some("# ` <img src=x>".to_owned());
+        report.environment.implementation_version = "1 |\n| <b>".to_owned();
+        let text = comparison(&[], &[report]);
+        assert!(text.contains(r"| gate/a\|b | failed (1) |") && text.contains(r"1. \# &#96; &lt;img src=x>"), "{text}");
+        assert!(text.contains(r"bundled 1 \| \| &lt;b>,"), "{text}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use super::{RunReport, State};
+use super::RunReport;
 use crate::engine::evidence::render;
 use crate::engine::{Outcome, Verdict};
 
@@ -25,12 +25,7 @@ pub fn junit(run: &RunReport) -> Result<String, quick_junit::SerializeError> {
 
 fn suite(area: &str, run: &RunReport) -> TestSuite {
     let mut suite = TestSuite::new(area);
-    let state = match run.state {
-        State::Running => "running",
-        State::Interrupted => "interrupted",
-        State::Complete => "complete",
-    };
-    suite.add_property(("state", state));
+    suite.add_property(("state", run.state.as_str()));
     suite.add_property(("environment", run.environment.environment.as_str()));
     suite.add_property(("kubernetes", run.environment.kubernetes.as_str()));
     suite.add_property(("implementation", run.environment.implementation.as_str()));

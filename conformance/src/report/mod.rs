@@ -8,6 +8,7 @@ pub mod conformance;
 mod console;
 mod files;
 mod junit;
+mod markdown;
 mod saved;
 mod skips;
 mod summary;
@@ -36,6 +37,17 @@ pub enum State {
     Interrupted,
     /// All results are there.
     Complete,
+}
+
+impl State {
+    /// The word in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Interrupted => "interrupted",
+            Self::Complete => "complete",
+        }
+    }
 }
 
 /// A run and its results so far: the JSON report.

@@ -117,6 +117,18 @@ fn the_page_needs_nothing_else_and_lets_no_text_become_markup() {
 }
 
 #[test]
+fn no_text_becomes_markup_in_markdown() {
+    let mut runs = mixed();
+    runs.iter_mut().for_each(|run| run.environment.implementation_version = "1\n\n**success**: all".to_owned());
+    runs[0].outcomes[1].reason = Some("panic: ` <img src=x>".to_owned());
+    runs[0].arguments = ["--implementation", "a`<img>`.yaml"].map(str::to_owned).into();
+    let text = markdown(&Known::new().judge(&runs)).unwrap();
+    assert!(text.starts_with(r"# Conformance of somebodys-operator 1 \*\*success\*\*: all"), "{text}");
+    assert!(text.contains("failed: panic: &#96; &lt;img src=x>"), "{text}");
+    assert!(text.contains("--implementation 'a`<img>`.yaml'``"), "{text}");
+}
+
+#[test]
 fn all_that_passed_is_a_success() {
     let mut known = Known::new();
     known.requirements.all.retain(|requirement| requirement.id.starts_with("gate/"));
