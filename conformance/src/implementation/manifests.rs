@@ -68,7 +68,16 @@ impl Manifests {
         let mut files = std::fs::read_dir(path)
             .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>())
             .with_context(reading)?;
-        files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
+        let kinds = ["yaml", "yml", "json"];
+        let is_manifest =
+            |file: &Path| kinds.iter().any(|kind| file.extension().is_some_and(|extension| extension == *kind));
+        files.retain(|file| is_manifest(file) && !file.is_dir());
+        if files.is_empty() {
+            bail!(
+                "{} holds no manifest: no .yaml, .yml or .json, and what is below it is not looked at",
+                path.display()
+            );
+        }
         files.sort();
         files.iter().try_for_each(|file| self.read(file))
     }
@@ -225,6 +234,23 @@ webhooks:
                 &json!({ "url": "https://127.0.0.1:9443/two", "caBundle": "Y2E=" }),
             ]
         );
+    }
+
+    #[test]
+    fn a_directory_gives_what_is_in_it_and_never_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+        std::fs::create_dir(directory.path().join("below")).unwrap();
+        write("below/a.yaml", "{kind: Role, apiVersion: v1, metadata: {name: below}}");
+        write("README.md", "text");
+        let error = Manifests::default().read(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("holds no manifest") && error.contains(".yml"), "{error}");
+        write("a.yaml", "{kind: Role, apiVersion: v1, metadata: {name: a}}");
+        write("b.yml", "{kind: Role, apiVersion: v1, metadata: {name: b}}");
+        write("c.json", "{\n\t\"kind\": \"Role\",\n\t\"apiVersion\": \"v1\",\n\t\"metadata\": {\"name\": \"c\"}\n}\n");
+        let mut manifests = Manifests::default();
+        manifests.read(directory.path()).unwrap();
+        assert_eq!(names(&manifests.objects), ["a", "b", "c"]);
     }
 
     #[test]
