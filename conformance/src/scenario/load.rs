@@ -35,10 +35,10 @@ pub enum LoadError {
     /// There is no scenario at all.
     #[error("no scenarios in {}", .0.display())]
     Empty(PathBuf),
-    /// The filter selects nothing.
+    /// Patterns that select nothing, all of them or some.
     #[error("no scenario is called like {filter}{}", hint(near.as_deref()))]
     NothingSelected {
-        /// The filter.
+        /// These patterns.
         filter: Filter,
         /// The name that is nearest to it.
         near: Option<String>,
@@ -62,17 +62,24 @@ impl Filter {
 
     /// Whether it selects `name`.
     pub fn selects(&self, name: &str) -> bool {
-        let last = name.rsplit('/').next().unwrap_or(name);
-        self.0.is_empty()
-            || self.0.iter().any(|pattern| {
-                if let Some(whole) = pattern.strip_prefix('=') {
-                    name == whole
-                } else if pattern.contains(['*', '?']) {
-                    glob::matches(pattern, name) || glob::matches(pattern, last)
-                } else {
-                    name.contains(pattern.as_str())
-                }
-            })
+        self.0.is_empty() || self.0.iter().any(|pattern| selects(pattern, name))
+    }
+
+    /// The patterns that select none of `names`.
+    fn selecting_none_of(&self, names: &[String]) -> Self {
+        let nothing = |pattern: &&String| !names.iter().any(|name| selects(pattern, name));
+        Self(self.0.iter().filter(nothing).cloned().collect())
+    }
+}
+
+fn selects(pattern: &str, name: &str) -> bool {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    if let Some(whole) = pattern.strip_prefix('=') {
+        name == whole
+    } else if pattern.contains(['*', '?']) {
+        glob::matches(pattern, name) || glob::matches(pattern, last)
+    } else {
+        name.contains(pattern)
     }
 }
 
@@ -83,7 +90,8 @@ impl fmt::Display for Filter {
     }
 }
 
-/// Reads all scenarios below `directory` that `filter` selects, in the order of their names. A bad file is an entry too.
+/// Reads all scenarios below `directory` that `filter` selects, in the order of their names. A bad file is an entry too;
+/// a pattern that selects nothing is an error, whatever the others select.
 ///
 /// A file is a scenario when it lies in a directory for its area and nothing in its path begins with `_`: what
 /// scenarios share, such as the targets of `file:`, goes there.
@@ -93,14 +101,14 @@ pub fn load(directory: &Path, filter: &Filter) -> Result<Vec<Entry>, LoadError> 
         return Err(LoadError::Empty(directory.to_owned()));
     }
     let names: Vec<String> = files.iter().map(|path| name_of(directory, path)).collect();
-    let selected = files.iter().zip(&names).filter(|(_, name)| filter.selects(name));
-    let entries: Vec<Entry> = selected
-        .map(|(path, name)| Entry { name: name.clone(), path: path.clone(), scenario: read(path, name) })
-        .collect();
-    if entries.is_empty() {
-        return Err(LoadError::NothingSelected { near: near(filter, &names), filter: filter.clone() });
+    let nothing = filter.selecting_none_of(&names);
+    if !nothing.0.is_empty() {
+        return Err(LoadError::NothingSelected { near: near(&nothing, &names), filter: nothing });
     }
-    Ok(entries)
+    let selected = files.iter().zip(&names).filter(|(_, name)| filter.selects(name));
+    Ok(selected
+        .map(|(path, name)| Entry { name: name.clone(), path: path.clone(), scenario: read(path, name) })
+        .collect())
 }
 
 /// Everything that is wrong with the scenarios below `directory`.
@@ -196,6 +204,8 @@ mod tests {
         std::fs::write(directory.path().join("gate/_shared/object.yaml"), "").unwrap();
         let error = load(directory.path(), &Filter::new(["secret_absnt"])).unwrap_err();
         assert_eq!(error.to_string(), "no scenario is called like `secret_absnt`; did you mean `secret_absent`?");
+        let error = load(directory.path(), &Filter::new(["gate/*", "=gate/old", "other"])).unwrap_err();
+        assert_eq!(error.to_string(), "no scenario is called like `=gate/old` or `other`");
         let entries = load(directory.path(), &Filter::default()).unwrap();
         assert_eq!(entries.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(), ["gate/secret_absent"]);
         assert_eq!(entries[0].scenario.as_ref().unwrap_err()[0].message, "the file is empty");
