@@ -13,7 +13,7 @@ use super::signals;
 use super::{CliError, pause};
 use crate::engine::schedule::{Order, Pace, Progress, plan, run};
 use crate::engine::{Job, Outcome, Settings, Verdict, not_begun};
-use crate::environment::Environment;
+use crate::environment::{Environment, EnvironmentError};
 use crate::exit::Exit;
 use crate::report::{AllowedSkips, Console, Files, RunReport, State, exit, github};
 use crate::tools::Display;
@@ -104,37 +104,40 @@ impl Run {
         };
         let files = Files::new(&self.options.report_dir.clone().unwrap_or_else(report_directory))?;
         let _held = files.hold()?;
-        let files = files.without_bundles()?;
         let seed = self.options.shuffle.then(|| self.options.seed.unwrap_or_else(rand::random));
         let jobs = plan(&scenarios, &Order { repeat: self.options.repeat, shuffle: seed });
+        let run = format!("{:08x}", rand::random::<u32>());
+        let mut run = RunReport::new(run, self.environment.foreseen(), self.arguments(), &jobs);
+        run.seed = seed;
+        // What an earlier run has left never passes for the report of this one, however early this one is killed.
+        files.write(&run)?;
+        let files = files.without_bundles()?;
         let interrupted = signals::watch()?;
 
         let display = Display::stderr();
-        let run = format!("{:08x}", rand::random::<u32>());
         let environment = match self.environment.start(&display, &interrupted).await {
             Err(_) if interrupted.is_cancelled() => {
                 let outcomes = jobs.iter().map(|job| not_begun(job, "the run was interrupted before it began"));
-                self.unstarted(run, outcomes.collect(), State::Interrupted, &files)?;
+                unstarted(run, outcomes, State::Interrupted, &files)?;
                 return Ok(Exit::Interrupted);
             }
             Err(error) => {
                 let why = error.message().to_owned();
                 let outcome = |job| Outcome { verdict: Verdict::Error, ..not_begun(job, &why) };
-                self.unstarted(run, jobs.iter().map(outcome).collect(), State::Complete, &files)?;
+                unstarted(run, jobs.iter().map(outcome), State::Complete, &files)?;
                 return Err(error);
             }
             Ok(environment) => environment,
         };
+        run.begin(&*environment);
         let settings = Settings {
-            run,
+            run: run.run.clone(),
             pause: self.options.pause_on_failure.then(pause::listen),
             timeout_multiplier: self.options.timeout_multiplier,
             keep_failed: self.options.keep_failed,
             permissions: Arc::default(),
             interrupted: interrupted.clone(),
         };
-        let mut run = RunReport::new(settings.run.clone(), &*environment, self.arguments(), jobs.len());
-        run.seed = seed;
         let pace = Pace {
             parallel: usize::from(self.options.parallel),
             fail_fast: self.options.fail_fast,
@@ -148,29 +151,22 @@ impl Run {
             anstream::eprintln!("the environment is kept until Ctrl-C");
             interrupted.cancelled().await;
         }
+        let verdict = judged.map(|run| verdict(&run, allowed.as_ref()));
         // The environment ends also when the report could not be written.
-        let closed = environment.close().await;
-        let run = judged?;
-        closed?;
-        Ok(verdict(&run, allowed.as_ref()))
+        ended(verdict, environment.close().await)
     }
 
-    /// The options that choose what is judged, and where.
-    fn arguments(&self) -> Vec<String> {
+    /// The options that choose what is judged, where, and how often; the scenarios are named beside them.
+    pub fn arguments(&self) -> Vec<String> {
         let mut arguments = [self.selection.arguments(), self.environment.arguments()].concat();
+        if self.options.repeat > 1 {
+            arguments.extend(["--repeat".to_owned(), self.options.repeat.to_string()]);
+        }
         let multiplier = self.options.timeout_multiplier;
         if multiplier.to_bits() != 1f64.to_bits() {
             arguments.extend(["--timeout-multiplier".to_owned(), multiplier.to_string()]);
         }
         arguments
-    }
-
-    /// Reports that no scenario could begin: what an earlier run has left must not pass for the report of this one.
-    fn unstarted(&self, run: String, outcomes: Vec<Outcome>, state: State, files: &Files) -> Result<(), CliError> {
-        let (description, declared) = self.environment.foreseen();
-        let mut report = RunReport::unstarted(run, description, declared, self.arguments(), outcomes);
-        report.state = state;
-        Ok(files.write(&report)?)
     }
 
     /// Whether failures are told to GitHub.
@@ -223,6 +219,30 @@ impl Run {
     }
 }
 
+/// Reports that no scenario could begin.
+fn unstarted(
+    mut run: RunReport,
+    outcomes: impl Iterator<Item = Outcome>,
+    state: State,
+    files: &Files,
+) -> Result<(), CliError> {
+    outcomes.for_each(|outcome| run.add(outcome));
+    run.state = state;
+    Ok(files.write(&run)?)
+}
+
+/// How the program ends when its environment has ended, too. One that does not end well hides nothing that is worse.
+fn ended(verdict: Result<Exit, CliError>, closed: Result<(), EnvironmentError>) -> Result<Exit, CliError> {
+    match (verdict, closed.map_err(CliError::from)) {
+        (Ok(Exit::Ok), Err(error)) => Err(error),
+        (verdict, Err(error)) => {
+            anstream::eprintln!("{error}");
+            verdict
+        }
+        (verdict, Ok(())) => verdict,
+    }
+}
+
 /// How the program ends, with a word about each skip that was not expected.
 fn verdict(run: &RunReport, allowed: Option<&AllowedSkips>) -> Exit {
     let exit = exit(&run.counts, run.state == State::Interrupted);
@@ -231,4 +251,20 @@ fn verdict(run: &RunReport, allowed: Option<&AllowedSkips>) -> Exit {
         anstream::eprintln!("--no-skips: {problem}");
     }
     if exit == Exit::Ok && !problems.is_empty() { Exit::Skipped } else { exit }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_environment_that_does_not_end_well_hides_no_verdict() {
+        let broken = || Err(EnvironmentError::Broken("it did not end".to_owned()));
+        let exit = |verdict, closed| ended(verdict, closed).unwrap_or_else(|error| error.exit());
+        assert_eq!(exit(Ok(Exit::Failed), broken()), Exit::Failed);
+        assert_eq!(exit(Ok(Exit::Skipped), broken()), Exit::Skipped);
+        assert_eq!(exit(Ok(Exit::Ok), broken()), Exit::Environment);
+        assert_eq!(exit(Err(CliError::new(Exit::Report, "no space")), broken()), Exit::Report);
+        assert_eq!(exit(Ok(Exit::Failed), Ok(())), Exit::Failed);
+    }
 }

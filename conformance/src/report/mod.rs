@@ -13,10 +13,12 @@ mod saved;
 mod skips;
 mod summary;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Outcome;
+use crate::engine::{Job, Outcome};
 use crate::environment::{Declared, Description, Environment};
 
 pub use annotations::github;
@@ -75,6 +77,8 @@ pub struct RunReport {
     pub updated: Timestamp,
     /// How many scenarios it has, repetitions counted.
     pub planned: usize,
+    /// The scenarios, and the requirements that each of them covers.
+    pub scenarios: BTreeMap<String, BTreeSet<String>>,
     /// How they ended so far.
     pub counts: Counts,
     /// The results, in the order in which they came.
@@ -82,29 +86,15 @@ pub struct RunReport {
 }
 
 impl RunReport {
-    /// A run that begins.
-    pub fn new(run: String, environment: &dyn Environment, arguments: Vec<String>, planned: usize) -> Self {
-        let (description, declared) = (environment.description().clone(), environment.capabilities().declared.clone());
-        Self::of(run, description, declared, arguments, planned)
-    }
-
-    /// A run that has ended before any of its scenarios could begin; `outcomes` say why.
-    pub fn unstarted(
+    /// A run of `jobs` that begins, on what is foreseen before anything is started.
+    pub fn new(
         run: String,
-        environment: Description,
-        declared: Declared,
+        (environment, declared): (Description, Declared),
         arguments: Vec<String>,
-        outcomes: Vec<Outcome>,
+        jobs: &[Job],
     ) -> Self {
-        let mut report = Self::of(run, environment, declared, arguments, outcomes.len());
-        for outcome in outcomes {
-            report.add(outcome);
-        }
-        report
-    }
-
-    fn of(run: String, environment: Description, declared: Declared, arguments: Vec<String>, planned: usize) -> Self {
         let now = Timestamp::now();
+        let covers = |job: &Job| (job.scenario.name.clone(), job.scenario.covers.clone());
         Self {
             run,
             state: State::Running,
@@ -115,10 +105,19 @@ impl RunReport {
             seed: None,
             started: now,
             updated: now,
-            planned,
+            planned: jobs.len(),
+            scenarios: jobs.iter().map(covers).collect(),
             counts: Counts::default(),
             outcomes: Vec::new(),
         }
+    }
+
+    /// The environment is up: what it says of itself takes the place of what was foreseen.
+    pub fn begin(&mut self, environment: &dyn Environment) {
+        self.environment = environment.description().clone();
+        self.declared = environment.capabilities().declared.clone();
+        self.started = Timestamp::now();
+        self.updated = self.started;
     }
 
     /// Takes a result in.
@@ -135,8 +134,8 @@ mod tests_support {
     use std::time::Duration;
 
     use super::*;
+    use crate::engine::Verdict;
     use crate::engine::evidence::{FailureReport, Place};
-    use crate::engine::{Job, Verdict};
     use crate::environment::About;
 
     /// An outcome with what belongs to its verdict, the same at every call.
@@ -185,7 +184,8 @@ mod tests_support {
             implementation_version: "0.1.0".to_owned(),
             about: About::default(),
         };
-        let mut run = RunReport::of("r1".to_owned(), description, Declared::default(), Vec::new(), 5);
+        let mut run = RunReport::new("r1".to_owned(), (description, Declared::default()), Vec::new(), &[]);
+        run.planned = 5;
         for outcome in outcomes {
             run.add(outcome);
         }
