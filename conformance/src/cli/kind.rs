@@ -87,6 +87,11 @@ impl KindOptions {
         say("--percona", (self.percona == Percona::Double).then(|| "double".to_owned()));
         say("--percona-chart", self.percona_chart.clone());
         say("--node-image", self.node_image.clone());
+        say("--minio-image", self.minio_image.clone());
+        for archive in &self.image_archive {
+            say("--image-archive", Some(archive.display().to_string()));
+        }
+        say("--images", self.images.as_ref().map(|path| path.display().to_string()));
         say("--kind-config", self.kind_config.as_ref().map(|path| path.display().to_string()));
         if self.offline {
             arguments.push("--offline".to_owned());

@@ -122,6 +122,27 @@ pub struct ToolOptions {
 }
 
 impl ToolOptions {
+    /// The options that were given.
+    fn arguments(&self) -> Vec<String> {
+        let paths = [
+            ("--assets", &self.assets),
+            ("--etcd", &self.etcd),
+            ("--kube-apiserver", &self.kube_apiserver),
+            ("--kube-controller-manager", &self.kube_controller_manager),
+            ("--postgresql", &self.postgresql),
+            ("--postgresql-client", &self.postgresql_client),
+            ("--pgbackrest", &self.pgbackrest),
+            ("--minio", &self.minio),
+            ("--kind", &self.kind),
+            ("--helm", &self.helm),
+        ];
+        let kubernetes = self.kubernetes.iter().map(|version| ["--kubernetes".to_owned(), version.clone()]);
+        let paths = paths
+            .into_iter()
+            .filter_map(|(option, path)| Some([option.to_owned(), path.as_ref()?.display().to_string()]));
+        kubernetes.chain(paths).flatten().collect()
+    }
+
     /// As the tools want them.
     pub fn options(&self) -> tools::Options {
         tools::Options {
@@ -168,7 +189,7 @@ impl EnvironmentOptions {
         say("--implementation", path(&self.implementation));
         say("--percona-crds", path(&self.percona_crds));
         say("--s3", (self.s3 == S3::Minio).then(|| "minio".to_owned()));
-        say("--kubernetes", self.tools.kubernetes.clone());
+        arguments.extend(self.tools.arguments());
         if self.env == Kind::Kind {
             arguments.extend(self.kind.arguments());
         }

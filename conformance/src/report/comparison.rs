@@ -108,12 +108,6 @@ mod tests {
     }
 
     #[test]
-    fn of_repetitions_the_worst_counts() {
-        let report = saved([("gate/a", Verdict::Failed), ("gate/a", Verdict::Passed)]);
-        assert_eq!(report.of("gate/a").map(|outcome| outcome.verdict), Some(Verdict::Failed));
-    }
-
-    #[test]
     fn what_is_no_report_is_told() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "{\"environment\": 1}").unwrap();

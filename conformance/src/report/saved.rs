@@ -1,6 +1,6 @@
 //! Reading a JSON report again: what comparisons and conformance reports need of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +36,9 @@ pub struct SavedReport {
     pub updated: Timestamp,
     /// How many scenarios it has, repetitions counted.
     pub planned: usize,
+    /// Its scenarios, and the requirements that each of them covered. Nothing in older reports.
+    #[serde(default)]
+    pub scenarios: BTreeMap<String, BTreeSet<String>>,
     /// The results.
     pub outcomes: Vec<SavedOutcome>,
 }
@@ -119,16 +122,83 @@ impl SavedReport {
         serde_json::from_str(&text).map_err(|problem| error(format!("it is no report.json of a run: {problem}"), false))
     }
 
-    /// The scenarios that failed or came to no verdict by a broken environment, each once, in the order of their names.
-    pub fn failed(&self) -> Vec<String> {
-        let bad = |outcome: &&SavedOutcome| matches!(outcome.verdict, Verdict::Failed | Verdict::Error);
-        let names: BTreeSet<String> =
-            self.outcomes.iter().filter(bad).map(|outcome| outcome.scenario.clone()).collect();
-        names.into_iter().collect()
+    /// The scenarios that failed or came to no verdict, each once, in the order of their names.
+    pub fn unsettled(&self) -> Vec<String> {
+        let settled = |outcome: &&SavedOutcome| matches!(outcome.verdict, Verdict::Passed | Verdict::Skipped);
+        let (settled, bad): (Vec<_>, Vec<_>) = self.outcomes.iter().partition(settled);
+        let tried: BTreeSet<&String> = settled.into_iter().map(|outcome| &outcome.scenario).collect();
+        let untold = self.scenarios.keys().filter(|name| !tried.contains(name));
+        let names: BTreeSet<&String> = bad.into_iter().map(|outcome| &outcome.scenario).chain(untold).collect();
+        names.into_iter().cloned().collect()
     }
 
-    /// How `scenario` ended: with repetitions, the result that matters most. `None`: it was not tried.
-    pub fn of(&self, scenario: &str) -> Option<&SavedOutcome> {
-        self.outcomes.iter().filter(|outcome| outcome.scenario == scenario).max_by_key(|outcome| outcome.verdict)
+    /// How `scenario` ended: with repetitions, the first of the results that matter most, with what any of them declared
+    /// and warned of. `None`: it was not tried.
+    pub fn of(&self, scenario: &str) -> Option<SavedOutcome> {
+        let all: Vec<&SavedOutcome> = self.outcomes.iter().filter(|outcome| outcome.scenario == scenario).collect();
+        // Of equals, the last one is the greatest.
+        let worst = *all.iter().rev().max_by_key(|outcome| outcome.verdict)?;
+        Some(SavedOutcome {
+            declared: once(all.iter().flat_map(|outcome| outcome.declared.clone())),
+            warnings: once(all.iter().flat_map(|outcome| outcome.warnings.clone())),
+            ..worst.clone()
+        })
+    }
+}
+
+/// Each of `texts` once, in their order.
+pub(super) fn once(texts: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut all = Vec::new();
+    for text in texts {
+        if !all.contains(&text) {
+            all.push(text);
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests_support::{outcome, run};
+
+    fn saved<const N: usize>(outcomes: [(&str, Verdict); N]) -> SavedReport {
+        let report = run(outcomes.map(|(name, verdict)| outcome(name, verdict)));
+        serde_json::from_value(serde_json::to_value(report).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_has_no_verdict_is_not_settled() {
+        let mut report = saved([
+            ("gate/f", Verdict::Passed),
+            ("gate/f", Verdict::Failed),
+            ("gate/e", Verdict::Error),
+            ("gate/p", Verdict::Passed),
+            ("gate/s", Verdict::Skipped),
+            ("gate/i", Verdict::Interrupted),
+        ]);
+        assert_eq!(report.unsettled(), ["gate/e", "gate/f", "gate/i"]);
+        report.scenarios = ["gate/p", "gate/untold"].map(|name| (name.to_owned(), BTreeSet::new())).into();
+        assert_eq!(report.unsettled(), ["gate/e", "gate/f", "gate/i", "gate/untold"]);
+    }
+
+    #[test]
+    fn of_repetitions_the_worst_counts_and_what_any_of_them_said() {
+        let mut report = saved([
+            ("gate/a", Verdict::Passed),
+            ("gate/a", Verdict::Failed),
+            ("gate/a", Verdict::Failed),
+            ("gate/a", Verdict::Passed),
+        ]);
+        for (number, outcome) in report.outcomes.iter_mut().enumerate() {
+            outcome.reason = Some(format!("reason {number}"));
+            outcome.warnings = vec!["a flood".to_owned(), format!("warning {number}")];
+        }
+        report.outcomes[0].declared = vec!["it is called otherwise".to_owned()];
+        let ended = report.of("gate/a").unwrap();
+        assert_eq!((ended.verdict, ended.reason.as_deref()), (Verdict::Failed, Some("reason 1")));
+        assert_eq!(ended.declared, ["it is called otherwise"]);
+        assert_eq!(ended.warnings, ["a flood", "warning 0", "warning 1", "warning 2", "warning 3"]);
+        assert!(report.of("gate/b").is_none());
     }
 }

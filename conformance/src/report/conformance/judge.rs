@@ -7,11 +7,12 @@ use jiff::{Timestamp, Unit};
 use super::document::{
     ConformanceReport, Implementation, Load, RequirementReport, RequirementVerdict, RunSummary, ScenarioReport,
 };
+use super::partial::partial;
 use super::profile::{overall, profiles};
+use super::reproduce::command;
 use crate::engine::{Rate, Verdict};
 use crate::environment::Description;
-use crate::report::State;
-use crate::report::saved::{SavedOutcome, SavedReport};
+use crate::report::saved::{SavedOutcome, SavedReport, once};
 use crate::scenario::{Entry, Requirement, Requirements};
 
 /// What there is to judge: the requirements, and the scenarios that cover them.
@@ -107,13 +108,7 @@ fn load(runs: &[SavedReport]) -> Vec<Load> {
 
 /// What any of the runs was told.
 fn declared(runs: &[SavedReport]) -> Vec<String> {
-    let mut all: Vec<String> = Vec::new();
-    for sentence in runs.iter().flat_map(|run| run.declared.sentences()) {
-        if !all.contains(&sentence) {
-            all.push(sentence);
-        }
-    }
-    all
+    once(runs.iter().flat_map(|run| run.declared.sentences()))
 }
 
 fn summary_of(run: &SavedReport) -> RunSummary {
@@ -133,64 +128,22 @@ fn to_the_second(time: Timestamp) -> Timestamp {
     time.round(Unit::Second).unwrap_or(time)
 }
 
-/// Why these are not all results that there are.
-fn partial(runs: &[SavedReport], catalogue: Catalogue<'_>, requirements: &[RequirementReport]) -> Vec<String> {
-    let mut reasons = Vec::new();
-    for run in runs {
-        let judged = run.outcomes.iter().filter(|outcome| outcome.verdict != Verdict::Interrupted).count();
-        let (name, planned) = (&run.run, run.planned);
-        match run.state {
-            State::Complete if judged < planned => {
-                reasons.push(format!("run {name} ended after {judged} of its {planned} scenarios"));
-            }
-            State::Complete => {}
-            State::Interrupted => {
-                reasons.push(format!("run {name} was interrupted after {judged} of its {planned} scenarios"));
-            }
-            State::Running => reasons.push(format!(
-                "run {name} has not ended, or was killed: {judged} of its {planned} scenarios have a verdict"
-            )),
-        }
-        let unknown: Vec<&str> = run
-            .outcomes
-            .iter()
-            .map(|outcome| outcome.scenario.as_str())
-            .filter(|name| !catalogue.scenarios.iter().any(|entry| entry.name == *name))
-            .collect();
-        if !unknown.is_empty() {
-            reasons.push(format!("run {name} tried scenarios that are not known here: {}", unknown.join(", ")));
-        }
-    }
-    let count = |verdict| requirements.iter().filter(|requirement| requirement.verdict == verdict).count();
-    for (verdict, what) in [
-        (RequirementVerdict::Skipped, "were skipped: no environment could show them"),
-        (RequirementVerdict::NotTried, "were not tried"),
-        (RequirementVerdict::NotJudged, "came to no verdict"),
-    ] {
-        let count = count(verdict);
-        if count > 0 {
-            reasons.push(format!("{count} of {} requirements {what}", requirements.len()));
-        }
-    }
-    reasons
-}
-
 fn verdict(requirement: &Requirement, runs: &[SavedReport], catalogue: Catalogue<'_>) -> RequirementReport {
     let names = catalogue.requirements.covering(&requirement.id, catalogue.scenarios);
     let scenarios: Vec<(ScenarioReport, usize)> = names.iter().map(|name| scenario(name, runs)).collect();
     let decisive =
         scenarios.iter().map(|(scenario, run)| (scenario, *run)).max_by_key(|(scenario, _)| scenario.verdict);
-    let declines = |run: &SavedReport| run.declared.unsupported(&requirement.id).map(str::to_owned);
+    let declared = |run: &SavedReport| run.declared.unsupported(&requirement.id).map(str::to_owned);
     let failed = decisive.is_some_and(|(scenario, run)| {
-        scenario.verdict == RequirementVerdict::Failed && declines(&runs[run]).is_none()
+        scenario.verdict == RequirementVerdict::Failed && declared(&runs[run]).is_none()
     });
-    let declined = if failed { None } else { runs.iter().find_map(declines) };
+    let declined = if failed { None } else { runs.iter().find_map(declared) };
     let (verdict, reason) = match (&declined, decisive) {
         (Some(why), _) => (RequirementVerdict::NotSupported, Some(why.clone())),
         (None, Some((scenario, _))) => (scenario.verdict, scenario.reason.clone()),
         (None, None) => (RequirementVerdict::NotTried, Some("no scenario covers it".to_owned())),
     };
-    let reproduce = decisive.filter(|_| declined.is_none()).map(|(_, run)| command(&names, &runs[run]));
+    let reproduce = decisive.filter(|_| declined.is_none()).map(|(_, run)| command(&names, &runs[run], catalogue));
     RequirementReport {
         id: requirement.id.clone(),
         level: requirement.level,
@@ -205,7 +158,8 @@ fn verdict(requirement: &Requirement, runs: &[SavedReport], catalogue: Catalogue
 
 /// How a scenario ended, and which run says so.
 fn scenario(name: &str, runs: &[SavedReport]) -> (ScenarioReport, usize) {
-    let ended = runs.iter().enumerate().filter_map(|(index, run)| Some((index, run.of(name)?)));
+    let ended: Vec<_> = runs.iter().enumerate().filter_map(|(index, run)| Some((index, run.of(name)?))).collect();
+    let warnings = once(ended.iter().flat_map(|(_, outcome)| outcome.warnings.clone()));
     // A failure in one environment is a failure. Else a pass in one of them is a pass, and less of one where it was helped.
     let weight = |outcome: &SavedOutcome| match outcome.verdict {
         Verdict::Failed => 5,
@@ -216,7 +170,7 @@ fn scenario(name: &str, runs: &[SavedReport]) -> (ScenarioReport, usize) {
         Verdict::Skipped => 0,
     };
     // Of equals, the first run decides.
-    let decisive = ended.rev().max_by_key(|(_, outcome)| weight(outcome));
+    let decisive = ended.into_iter().rev().max_by_key(|(_, outcome)| weight(outcome));
     let Some((index, outcome)) = decisive else {
         let verdict = RequirementVerdict::NotTried;
         let report = ScenarioReport {
@@ -225,7 +179,7 @@ fn scenario(name: &str, runs: &[SavedReport]) -> (ScenarioReport, usize) {
             run: None,
             reason: None,
             declared: Vec::new(),
-            warnings: Vec::new(),
+            warnings,
             at: None,
         };
         return (report, 0);
@@ -250,25 +204,8 @@ fn scenario(name: &str, runs: &[SavedReport]) -> (ScenarioReport, usize) {
         run: Some(runs[index].run.clone()),
         reason,
         declared: outcome.declared.clone(),
-        warnings: outcome.warnings.clone(),
+        warnings,
         at: place.map(ToString::to_string),
     };
     (report, index)
-}
-
-/// The command that judges the scenarios `names` as `run` did.
-fn command(names: &[&str], run: &SavedReport) -> String {
-    let filters = names.iter().flat_map(|name| ["--filter", name]);
-    let words = ["conformance", "run"].into_iter().chain(filters).chain(run.arguments.iter().map(String::as_str));
-    words.map(quoted).collect::<Vec<_>>().join(" ")
-}
-
-/// A word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }

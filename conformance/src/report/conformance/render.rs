@@ -1,5 +1,7 @@
 //! The report as text: YAML for programs, Markdown for repositories, HTML for people.
 
+use std::collections::BTreeMap;
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment};
@@ -45,8 +47,16 @@ fn render(escape: AutoEscape, template: &str, report: &ConformanceReport) -> Res
     environment.add_filter("area", area);
     environment.add_filter("plain", |text: String| plain(&text));
     environment.add_filter("code", |text: String| code(&text));
+    environment.add_global("warned", Serde(warned(report)));
     let rendered = environment.render_str(template, Serde(report));
     rendered.map_err(|error| error.to_string())
+}
+
+/// The scenarios with warnings, each once.
+fn warned(report: &ConformanceReport) -> BTreeMap<&str, &[String]> {
+    let scenarios = report.requirements.iter().flat_map(|requirement| &requirement.scenarios);
+    let warned = scenarios.filter(|scenario| !scenario.warnings.is_empty());
+    warned.map(|scenario| (scenario.name.as_str(), scenario.warnings.as_slice())).collect()
 }
 
 /// A word of the report as people read it: `declaredDifferent` as `declared different`.

@@ -90,6 +90,7 @@ fn mixed() -> Vec<SavedReport> {
     let requests = |count, per_minute, servers| Some(Rate { count, per_minute, servers });
     embedded.outcomes[0].operator_requests = requests(240, 1_440, 20);
     embedded.outcomes[1].operator_requests = requests(3, 18, 0);
+    embedded.outcomes[3].warnings = vec!["catch of `the pod is made`: <no pod>".to_owned()];
     let mut kind = saved([("gate/b", Verdict::Passed), ("gate/c", Verdict::Passed), ("backup/f", Verdict::Error)]);
     "r2".clone_into(&mut kind.run);
     "kind".clone_into(&mut kind.environment.environment);
@@ -119,7 +120,9 @@ fn the_page_needs_nothing_else_and_lets_no_text_become_markup() {
 #[test]
 fn no_text_becomes_markup_in_markdown() {
     let mut runs = mixed();
-    runs.iter_mut().for_each(|run| run.environment.implementation_version = "1\n\n**success**: all".to_owned());
+    for run in &mut runs {
+        run.environment.implementation_version = "1\n\n**success**: all".to_owned();
+    }
     runs[0].outcomes[1].reason = Some("panic: ` <img src=x>".to_owned());
     runs[0].arguments = ["--implementation", "a`<img>`.yaml"].map(str::to_owned).into();
     let text = markdown(&Known::new().judge(&runs)).unwrap();
@@ -208,6 +211,77 @@ fn a_run_that_was_cut_short_says_so() {
     run.state = State::Running;
     let killed = "run r1 has not ended, or was killed: 1 of its 9 scenarios have a verdict";
     assert_eq!(known.judge(&[run]).partial[0], killed);
+}
+
+#[test]
+fn each_reason_for_less_than_success_is_told() {
+    let known = Known::new();
+    let declared = |pattern: &str| {
+        let unsupported = [(pattern.to_owned(), "it has none".to_owned())].into();
+        Declared { unsupported, ..Declared::default() }
+    };
+    let skipped = |name: &str, reason: &str| {
+        let mut run = saved([(name, Verdict::Skipped)]);
+        run.outcomes[0].reason = Some(reason.to_owned());
+        run
+    };
+    let counted = |run: SavedReport| {
+        let mut partial = known.judge(&[run]).partial;
+        partial.retain(|reason| !reason.contains("not tried"));
+        partial
+    };
+    // gate/d covers gate/rest and gate/secret.
+    let mut beside = skipped("gate/d", "it has none");
+    beside.declared = declared("gate/secret");
+    assert_eq!(
+        counted(beside.clone()),
+        [
+            "1 of 7 requirements were skipped: their scenarios cover others, too, that the implementation declares not to meet",
+            "1 of 7 requirements bind every implementation, and this one declares not to meet them",
+        ]
+    );
+    beside.outcomes[0].reason = Some("no pgBackRest".to_owned());
+    assert_eq!(counted(beside)[0], "1 of 7 requirements were skipped: no environment could show them");
+    let mut extended = saved([]);
+    extended.declared = declared("backup/restore");
+    assert_eq!(counted(extended), [] as [&str; 0]);
+    let mut different = saved([("gate/b", Verdict::Passed)]);
+    different.outcomes[0].declared = vec!["it is called otherwise".to_owned()];
+    let told = "1 of 7 requirements are met in another way than stated, as the implementation declares";
+    assert_eq!(counted(different), [told]);
+    let unknown = saved([("gate/gone", Verdict::Passed), ("gate/gone", Verdict::Passed)]);
+    assert_eq!(counted(unknown), ["run r1 tried scenarios that are not known here: gate/gone"]);
+    let mut changed = saved([]);
+    let covered = [("gate/a", "gate/secret"), ("gate/b", "gate/limits"), ("gate/gone", "gate/gone")];
+    changed.scenarios = covered.map(|(name, id)| (name.to_owned(), [id.to_owned()].into())).into();
+    assert_eq!(counted(changed), ["since run r1, what these scenarios cover has changed: gate/b"]);
+}
+
+#[test]
+fn what_judges_the_whole_run_is_not_judged_again_by_less() {
+    let mut known = Known::new();
+    let whole = "{apiVersion: conformance.dittofs.com/v1alpha1, kind: Scenario, claim: c, covers: [gate/limits],
+                  steps: [{name: s, try: [{permissions: {about: unused}}]}]}";
+    known.scenarios[2].scenario = Ok(serde_yaml::from_str(whole).unwrap());
+    let mut run = saved([("gate/b", Verdict::Failed), ("gate/c", Verdict::Failed)]);
+    run.arguments = ["--repeat", "10"].map(str::to_owned).into();
+    let report = known.judge(&[run]);
+    let commands: Vec<_> = report.requirements[1..3].iter().filter_map(|of| of.reproduce.as_deref()).collect();
+    assert_eq!(commands, ["conformance run --filter '=gate/b' --repeat 10", "conformance run --repeat 10"]);
+}
+
+#[test]
+fn what_any_run_or_repetition_said_is_kept() {
+    let mut run = saved([("gate/b", Verdict::Passed), ("gate/b", Verdict::Passed)]);
+    run.outcomes[0].declared = vec!["it is called otherwise".to_owned()];
+    run.outcomes[0].warnings = vec!["a flood".to_owned()];
+    let mut other = saved([("gate/b", Verdict::Passed)]);
+    other.outcomes[0].warnings = ["a flood", "another"].map(str::to_owned).into();
+    let report = Known::new().judge(&[run, other]);
+    assert_eq!(verdicts(&report)[1], ("gate/state", "declared different"));
+    assert_eq!(report.requirements[1].scenarios[0].warnings, ["a flood", "another"]);
+    let text = markdown(&report).unwrap();
+    assert!(text.contains("## Warnings") && text.contains("- gate/b: a flood\n- gate/b: another\n"), "{text}");
 }
 
 #[test]
