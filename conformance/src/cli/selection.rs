@@ -165,21 +165,23 @@ impl Selected {
 
     /// The selected scenarios; any mistake in any of them is an error that shows all of them.
     pub fn scenarios(&self) -> Result<Vec<(Arc<Scenario>, PathBuf)>, CliError> {
-        let mut scenarios = Vec::new();
-        let mut problems = Vec::new();
-        for entry in self.entries()? {
-            match entry.scenario {
-                Ok(scenario) => scenarios.push((Arc::new(scenario), entry.path)),
-                Err(diagnostics) => problems.extend(diagnostics),
-            }
-        }
+        let right = self.right("nothing was started")?.into_iter();
+        Ok(right.filter_map(|entry| Some((Arc::new(entry.scenario.ok()?), entry.path))).collect())
+    }
+
+    /// The selected files, where there is no mistake in any of them; else an error that shows all mistakes, and says what
+    /// was therefore not done.
+    pub fn right(&self, not_done: &str) -> Result<Vec<Entry>, CliError> {
+        let entries = self.entries()?;
+        let problems: Vec<Diagnostic> =
+            entries.iter().filter_map(|entry| entry.scenario.as_ref().err()).flatten().cloned().collect();
         if problems.is_empty() {
-            return Ok(scenarios);
+            return Ok(entries);
         }
         let width = terminal_width();
         let count = problems.len();
         let noun = if count == 1 { "mistake" } else { "mistakes" };
-        let text = format!("{}\n{count} {noun}; nothing was started", render(&problems, width, coloured()));
+        let text = format!("{}\n{count} {noun}; {not_done}", render(&problems, width, coloured()));
         Err(CliError::rendered(Exit::Usage, text))
     }
 }
