@@ -111,8 +111,8 @@ impl supervisor::Host for Host {
     async fn lease(&self, number: u64, request: &LeaseRequest, permit: Permit) -> anyhow::Result<Box<dyn Lease>> {
         let stack = match request.isolation {
             Isolation::Operator if request.aside => {
-                let begun = Box::pin(self.another("aside", CrashScope::Namespace));
-                let begin = async || begun.await.map_err(|error| format!("{error:#}"));
+                let another = Box::pin(self.another("aside", CrashScope::Namespace));
+                let begin = async || another.await.map_err(|error| format!("{error:#}"));
                 let aside = self.aside.get_or_init(begin).await;
                 Arc::clone(aside.as_ref().map_err(|why| anyhow!("a second control plane: {why}"))?)
             }
