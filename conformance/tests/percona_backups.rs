@@ -171,15 +171,27 @@ async fn a_cluster_with_backups_is_backed_up_and_deleted_with_its_backups() {
     let prefix = format!("pgbackrest/a/demo-postgres/repo1/backup/db/{label}/");
     assert!(!fixture.bucket.list(BUCKET, &prefix).await.unwrap().is_empty());
 
-    let manual = json!({
-        "apiVersion": "pgv2.percona.com/v2", "kind": "PerconaPGBackup", "metadata": { "name": "mine" },
-        "spec": { "pgCluster": CLUSTER, "repoName": "repo1", "options": ["--type=incr"] },
-    });
-    fixture.create(Kind::BACKUP, manual).await;
-    let mine =
-        fixture.until(Kind::BACKUP, "mine", "success", |backup| backup.data["status"]["state"] == "Succeeded").await;
-    assert_eq!(mine.data["status"]["backupType"], "incr");
-    let cluster = fixture.api(Kind::CLUSTER).get(CLUSTER).await.unwrap();
+    // Two at once: the second waits for the first. Somebody else's finalizer on one of them stays.
+    let manual = |name: &str| {
+        json!({
+            "apiVersion": "pgv2.percona.com/v2", "kind": "PerconaPGBackup",
+            "metadata": { "name": name, "finalizers": ["example.com/mine"] },
+            "spec": { "pgCluster": CLUSTER, "repoName": "repo1", "options": ["--type=incr"] },
+        })
+    };
+    tokio::join!(fixture.create(Kind::BACKUP, manual("mine")), fixture.create(Kind::BACKUP, manual("other")));
+    for name in ["mine", "other"] {
+        let done =
+            fixture.until(Kind::BACKUP, name, "success", |backup| backup.data["status"]["state"] == "Succeeded").await;
+        assert_eq!(done.data["status"]["backupType"], "incr");
+        assert_eq!(done.finalizers(), ["example.com/mine"]);
+        fixture.patch(Kind::BACKUP, name, json!({ "metadata": { "finalizers": null } })).await;
+    }
+    let cluster = fixture
+        .until(Kind::CLUSTER, CLUSTER, "no backup under way", |cluster| {
+            !cluster.annotations().contains_key("pgv2.percona.com/backup-in-progress")
+        })
+        .await;
     assert_eq!(cluster.data["spec"]["backups"]["pgbackrest"]["manual"]["options"][0], "--type=incr", "stays");
     let annotations: Vec<_> = cluster.metadata.annotations.unwrap_or_default().into_keys().collect();
     assert_eq!(annotations, ["pgv2.percona.com/patroni-version"], "those of the backup do not");

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde_json::{Value, json};
@@ -146,6 +147,31 @@ impl Context {
     /// Changes an object by merge patch, as the outer controller.
     pub async fn merge(&self, kind: Kind, namespace: &str, name: &str, patch: Value) -> kube::Result<DynamicObject> {
         self.api(kind, namespace).patch(name, &manager(OUTER), &Patch::Merge(patch)).await
+    }
+
+    /// Changes an object's finalizers. Those that others add or remove meanwhile stay as they are: what is written is
+    /// refused when the object has changed since it was read, and it is then read again. `None` when it is gone.
+    pub async fn finalizers(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        change: impl Fn(&mut Vec<String>),
+    ) -> kube::Result<Option<DynamicObject>> {
+        loop {
+            let Some(object) = self.get(kind, namespace, name).await? else { return Ok(None) };
+            let mut wanted = object.finalizers().to_vec();
+            change(&mut wanted);
+            if wanted == object.finalizers() {
+                return Ok(Some(object));
+            }
+            let read = object.resource_version();
+            let patch = json!({ "metadata": { "resourceVersion": read, "finalizers": wanted } });
+            match ignore_absent(self.merge(kind, namespace, name, patch).await) {
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                result => return result,
+            }
+        }
     }
 
     /// Replaces an object as the outer controller does: refused when it has changed since it was read.

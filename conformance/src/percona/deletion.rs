@@ -2,21 +2,19 @@
 
 use kube::ResourceExt;
 use kube::core::DynamicObject;
-use serde_json::json;
 
 use super::cluster::{Cluster, deleting};
-use super::context::{Kind, ignore_absent};
+use super::context::Kind;
 use super::names::{CRUNCHY, STOP_WATCHERS};
 
 impl Cluster {
     /// Runs the finalizers of a cluster that is being deleted, one after the other. Those of others stay.
     pub(super) async fn finalize(&mut self, cluster: &DynamicObject) -> anyhow::Result<()> {
-        let mut left = cluster.finalizers().to_vec();
         // The real operator's order is random; the traces have this one.
         for finalizer in
             [STOP_WATCHERS, "percona.com/delete-backups", "percona.com/delete-pvc", "percona.com/delete-ssl"]
         {
-            if !left.iter().any(|each| each == finalizer) {
+            if !cluster.finalizers().iter().any(|each| each == finalizer) {
                 continue;
             }
             match finalizer {
@@ -25,9 +23,8 @@ impl Cluster {
                 "percona.com/delete-ssl" => self.delete_certificates().await?,
                 _ => {}
             }
-            left.retain(|each| each != finalizer);
-            let patch = json!({ "metadata": { "finalizers": left } });
-            ignore_absent(self.context.merge(Kind::CLUSTER, &self.key.namespace, &self.key.name, patch).await)?;
+            let remove = |held: &mut Vec<String>| held.retain(|each| each != finalizer);
+            self.context.finalizers(Kind::CLUSTER, &self.key.namespace, &self.key.name, remove).await?;
         }
         Ok(())
     }

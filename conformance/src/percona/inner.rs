@@ -33,12 +33,15 @@ impl Cluster {
             return self.tear_down(&inner).await;
         }
         if !inner.finalizers().iter().any(|each| each == INNER_FINALIZER) {
-            let patch = json!({ "metadata": { "finalizers": [INNER_FINALIZER] } });
-            inner = self.context.merge(Kind::INNER, &namespace, &name, patch).await?;
+            let add = |held: &mut Vec<String>| held.push(INNER_FINALIZER.to_owned());
+            let Some(changed) = self.context.finalizers(Kind::INNER, &namespace, &name, add).await? else {
+                return Ok(Next::Wait);
+            };
+            inner = changed;
         }
         if let Some(missing) = missing_images(&inner.data["spec"]) {
             let message = format!("Missing image(s): [{}]", missing.join(" "));
-            self.context.event(&inner, "Warning", "MissingRequiredImage", &message).await?;
+            self.context.event(&inner, "Warning", "MissingRequiredImage", &message).await;
             self.missing_images += 1;
             return Ok(Next::After(FIRST_RETRY.saturating_mul(1 << (self.missing_images - 1).min(17))));
         }
@@ -114,7 +117,7 @@ impl Cluster {
         }
         if !known {
             let message = backup::objects::repo_host_created(plan.key);
-            self.context.event(inner, "Normal", "RepoHostCreated", &message).await?;
+            self.context.event(inner, "Normal", "RepoHostCreated", &message).await;
         }
         Ok(())
     }
@@ -220,11 +223,8 @@ impl Cluster {
         for suffix in ["ha", "ha-config"] {
             self.context.delete(Kind::ENDPOINTS, &self.key.namespace, &self.key.named(suffix)).await?;
         }
-        let others: Vec<&String> = inner.finalizers().iter().filter(|each| *each != INNER_FINALIZER).collect();
-        let patch = json!({ "metadata": { "finalizers": others } });
-        super::context::ignore_absent(
-            self.context.merge(Kind::INNER, &self.key.namespace, &self.key.name, patch).await,
-        )?;
+        let remove = |held: &mut Vec<String>| held.retain(|each| each != INNER_FINALIZER);
+        self.context.finalizers(Kind::INNER, &self.key.namespace, &inner.name_any(), remove).await?;
         Ok(Next::Wait)
     }
 }

@@ -27,10 +27,15 @@ impl Cluster {
             && backups["trackLatestRestorableTime"] != false
             && !cluster.finalizers().iter().any(|each| each == STOP_WATCHERS)
         {
-            let mut finalizers = cluster.finalizers().to_vec();
-            finalizers.push(STOP_WATCHERS.to_owned());
-            let patch = json!({ "metadata": { "finalizers": finalizers } });
-            cluster = self.context.merge(Kind::CLUSTER, &namespace, &name, patch).await?;
+            let add = |held: &mut Vec<String>| {
+                if !held.iter().any(|each| each == STOP_WATCHERS) {
+                    held.push(STOP_WATCHERS.to_owned());
+                }
+            };
+            let Some(changed) = self.context.finalizers(Kind::CLUSTER, &namespace, &name, add).await? else {
+                return Ok(());
+            };
+            cluster = changed;
         }
         let pods = self.postgres_pods().await?;
         // A defect of 2.8: while the first pod does not run, nothing of the cluster's spec or status moves on.

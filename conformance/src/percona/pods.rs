@@ -174,7 +174,7 @@ impl Runner {
             }
             self.report(Stage::Waiting).await?;
             let message = format!("MountVolume.SetUp failed for volume \"{volume}\" : secret \"{name}\" not found");
-            self.context.event_from(KUBELET, &self.pod, "Warning", "FailedMount", &message).await?;
+            self.context.event_from(KUBELET, &self.pod, "Warning", "FailedMount", &message).await;
             let api = self.context.api(Kind::SECRET, &self.key.namespace);
             let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
             let mut stream = std::pin::pin!(watcher(api, only).default_backoff().applied_objects());

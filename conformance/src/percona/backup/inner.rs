@@ -131,14 +131,14 @@ impl Backups {
         match result {
             Ok(()) => {
                 let message = "pgBackRest stanza creation completed successfully";
-                self.context.event(inner, "Normal", "StanzasCreated", message).await?;
+                self.context.event(inner, "Normal", "StanzasCreated", message).await;
                 for repo in repos {
                     repo["stanzaCreated"] = json!(true);
                 }
                 Ok(None)
             }
             Err(failure) => {
-                self.context.event(inner, "Warning", "UnableToCreateStanzas", &failure.to_string()).await?;
+                self.context.event(inner, "Warning", "UnableToCreateStanzas", &failure.to_string()).await;
                 Ok(Some(REFRESH))
             }
         }

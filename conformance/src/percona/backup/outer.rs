@@ -31,8 +31,12 @@ impl Backups {
         backups.extend(self.adopt(&jobs, &backups).await?);
         let mut due: Option<Duration> = None;
         for backup in &backups {
+            // Read again for each: the step before may have made the cluster another backup's.
+            let Some(cluster) = self.context.get(Kind::CLUSTER, &self.key.namespace, &self.key.name).await? else {
+                return Ok(None);
+            };
             let job = jobs.iter().find(|job| is_job_of(job, backup));
-            if let Some(wait) = self.advance(cluster, enabled, backup, job).await? {
+            if let Some(wait) = self.advance(&cluster, enabled, backup, job).await? {
                 due = Some(due.map_or(wait, |due| due.min(wait)));
             }
         }
@@ -121,8 +125,8 @@ impl Backups {
                 self.report(&name, &status(json!({ "state": "Failed", "error": error }))).await?;
             }
             Step::Hold => {
-                let patch = json!({ "metadata": { "finalizers": [DELETE_BACKUP] } });
-                ignore_absent(self.context.merge(Kind::BACKUP, &self.key.namespace, &name, patch).await)?;
+                let add = |held: &mut Vec<String>| held.push(DELETE_BACKUP.to_owned());
+                self.context.finalizers(Kind::BACKUP, &self.key.namespace, &name, add).await?;
             }
             Step::Start => {
                 let repo = backup.data["spec"]["repoName"].as_str().unwrap_or_default();
@@ -187,9 +191,8 @@ impl Backups {
         if !object.finalizers().iter().any(|each| each == finalizer) {
             return Ok(());
         }
-        let others: Vec<&String> = object.finalizers().iter().filter(|each| *each != finalizer).collect();
-        let patch = json!({ "metadata": { "finalizers": others } });
-        ignore_absent(self.context.merge(kind, &self.key.namespace, &object.name_any(), patch).await).map(drop)
+        let remove = |held: &mut Vec<String>| held.retain(|each| each != finalizer);
+        self.context.finalizers(kind, &self.key.namespace, &object.name_any(), remove).await.map(drop)
     }
 
     /// What pgBackRest has made for a backup.
