@@ -17,6 +17,17 @@ const COMMAND: Duration = Duration::from_mins(1);
 /// How long a backup may take. Without `start-fast` it waits for a spread checkpoint, which takes minutes.
 const BACKUP: Duration = Duration::from_mins(10);
 
+/// How the options end whose values pgBackRest never prints.
+const SECRETS: [&str; 7] = [
+    "-s3-key",
+    "-s3-key-secret",
+    "-s3-token",
+    "-cipher-pass",
+    "-azure-key",
+    "-gcs-key",
+    "-sftp-private-key-passphrase",
+];
+
 /// A pgBackRest command that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("command terminated with exit code {code}: {output}")]
@@ -92,7 +103,9 @@ impl Repository {
             own(file.path(), self.options.account)?;
             file.persist(include.join(name))?;
         }
-        secrets(config).for_each(|secret| register(&secret));
+        for secret in secrets(config) {
+            register(&secret);
+        }
         Ok(())
     }
 
@@ -202,16 +215,34 @@ impl Repository {
 }
 
 /// The values of the options that pgBackRest itself never prints: keys, passphrases, tokens.
-fn secrets(config: &Config) -> impl Iterator<Item = String> {
-    let texts = config.files.values().map(|content| String::from_utf8_lossy(content).into_owned());
-    let lines: Vec<String> = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
-    lines.into_iter().filter_map(|line| {
-        let (key, value) = line.split_once('=')?;
-        let secret = ["-s3-key", "-s3-key-secret", "-s3-token", "-cipher-pass"];
-        secret.iter().any(|end| key.trim().ends_with(end)).then(|| value.trim().to_owned())
-    })
+fn secrets(config: &Config) -> Vec<String> {
+    let is_secret = |key: &str| SECRETS.iter().any(|end| key.trim().ends_with(end));
+    let mut found: Vec<String> =
+        config.global.iter().filter(|(key, _)| is_secret(key)).map(|(_, value)| value.trim().to_owned()).collect();
+    for content in config.files.values() {
+        let text = String::from_utf8_lossy(content);
+        let options = text.lines().filter_map(|line| line.split_once('='));
+        found.extend(options.filter(|(key, _)| is_secret(key)).map(|(_, value)| value.trim().to_owned()));
+    }
+    found
 }
 
 fn own(path: &Path, account: Option<Account>) -> io::Result<()> {
     account.map_or(Ok(()), |Account { uid, gid }| std::os::unix::fs::chown(path, Some(uid), Some(gid)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_found_in_the_projected_files_and_in_the_spec() {
+        let global = [("repo1-s3-key-secret", "in-the-spec"), ("repo2-azure-key", "azure"), ("repo1-path", "/backups")];
+        let config = Config {
+            global: global.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            files: [("s3.conf".to_owned(), b"[global]\nrepo1-cipher-pass = in a file\nstart-fast=y\n".to_vec())].into(),
+            ..Config::default()
+        };
+        assert_eq!(secrets(&config), ["in-the-spec", "azure", "in a file"]);
+    }
 }
