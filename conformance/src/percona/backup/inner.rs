@@ -12,7 +12,7 @@ use super::super::context::{Context, Kind, ignore_absent};
 use super::super::names::{CLUSTER_LABEL, CRUNCHY, Key};
 use super::config::Config;
 use super::flow::{Job, conditions, repos};
-use super::objects::{self, BACKUP, MANUAL, REPLICA_CREATE, has_repositories};
+use super::objects::{self, BACKUP, MANUAL, REPLICA_CREATE, REPO_HASH, has_repositories};
 use super::outer::job_state;
 use super::schedule::Schedules;
 use super::{Failure, Repository, volume};
@@ -147,7 +147,7 @@ impl Backups {
     /// Tells pgBackRest what the cluster and its Secrets say now.
     async fn configure(&mut self, spec: &Value) -> anyhow::Result<()> {
         let Ok(repository) = self.repository() else { return Ok(()) };
-        let config = volume::config(&self.context, &self.key, spec).await?;
+        let Some(config) = volume::config(&self.context, &self.key, spec).await? else { return Ok(()) };
         if self.configured.as_ref() != Some(&config) {
             repository.configure(&config)?;
             (self.configured, self.attempted) = (Some(config), None);
@@ -165,8 +165,12 @@ impl Backups {
         let Some(repo) = repos.first_mut().filter(|repo| repo["replicaCreateBackupComplete"] != true) else {
             return Ok(());
         };
-        let jobs = self.jobs(REPLICA_CREATE).await?;
-        match jobs.first().map(|job| (job, job_state(job))) {
+        let (mine, former): (Vec<_>, Vec<_>) = self.jobs(REPLICA_CREATE).await?.into_iter().partition(|job| {
+            job.annotations().get(REPO_HASH).is_some_and(|hash| repo["repoOptionsHash"] == hash.as_str())
+        });
+        match mine.first().map(|job| (job, job_state(job))) {
+            // pgBackRest makes one backup at a time, also one into a repository that this was before.
+            None if former.iter().any(|job| job_state(job) == Job::Active) => {}
             None => {
                 let name = repo["name"].as_str().unwrap_or_default();
                 self.context.create(objects::job(&self.key, spec, name, &[], None)).await?;

@@ -23,6 +23,8 @@ pub(super) const BACKUP: &str = "postgres-operator.crunchydata.com/pgbackrest-ba
 pub(super) const REPLICA_CREATE: &str = "replica-create";
 /// A backup that a `PerconaPGBackup` asked for, also a scheduled one.
 pub(super) const MANUAL: &str = "manual";
+/// The annotation of the Job of a first backup that says for which repository it was made (see [`repo_hash`]).
+pub(super) const REPO_HASH: &str = "postgres-operator.crunchydata.com/pgbackrest-hash";
 /// Finalizer of a `PerconaPGBackup` that is not finished.
 pub(super) const DELETE_BACKUP: &str = "internal.percona.com/delete-backup";
 /// Finalizer of a manual Job.
@@ -123,9 +125,11 @@ pub(super) fn job(key: &Key, spec: &Value, repo: &str, options: &[String], backu
     let labels = common(key, &[("pgbackrest", ""), ("pgbackrest-backup", sort), ("pgbackrest-repo", repo)]);
     let mut annotations = Map::new();
     annotations.insert("kubectl.kubernetes.io/default-container".to_owned(), json!("pgbackrest"));
+    let repos = spec["backups"]["pgbackrest"]["repos"].as_array();
+    let made_for = || repos.into_iter().flatten().find(|each| each["name"] == repo).map(repo_hash).unwrap_or_default();
     match backup {
         Some(name) => annotations.insert(BACKUP.to_owned(), json!(name)),
-        None => annotations.insert(format!("{CRUNCHY}pgbackrest-hash"), json!(hash(&[&key.to_string()]))),
+        None => annotations.insert(REPO_HASH.to_owned(), json!(made_for())),
     };
     let mut words = vec![format!("--stanza={STANZA}"), format!("--repo={}", repo.trim_start_matches("repo"))];
     match backup {
@@ -257,7 +261,10 @@ mod tests {
 
     #[test]
     fn a_first_backup_is_told_apart_from_a_manual_one() {
-        let first = job(&key(), &json!({}), "repo1", &[], None);
+        let repo = json!({ "name": "repo1", "s3": { "bucket": "b", "endpoint": "e", "region": "r" } });
+        let spec = json!({ "backups": { "pgbackrest": { "repos": [repo] } } });
+        let first = job(&key(), &spec, "repo1", &[], None);
+        assert_eq!(first["metadata"]["annotations"][REPO_HASH], repo_hash(&repo));
         let labels = &first["metadata"]["labels"];
         assert_eq!(labels[BACKUP], REPLICA_CREATE);
         assert_eq!(first["metadata"]["finalizers"], Value::Null);

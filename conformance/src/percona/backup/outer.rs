@@ -17,6 +17,14 @@ use super::objects::{
 };
 use super::{Backup, Failure, restore};
 
+/// What follows a step.
+enum Then {
+    /// Another one.
+    Again,
+    /// Nothing in this pass; another pass at the latest after this time.
+    Rest(Option<Duration>),
+}
+
 impl Backups {
     /// One pass over the cluster's backups. The result is when another one is due, whatever happens.
     pub async fn outer(&mut self, cluster: &DynamicObject) -> anyhow::Result<Option<Duration>> {
@@ -31,12 +39,8 @@ impl Backups {
         backups.extend(self.adopt(&jobs, &backups).await?);
         let mut due: Option<Duration> = None;
         for backup in &backups {
-            // Read again for each: the step before may have made the cluster another backup's.
-            let Some(cluster) = self.context.get(Kind::CLUSTER, &self.key.namespace, &self.key.name).await? else {
-                return Ok(None);
-            };
             let job = jobs.iter().find(|job| is_job_of(job, backup));
-            if let Some(wait) = self.advance(&cluster, enabled, backup, job).await? {
+            if let Some(wait) = self.advance(enabled, &backup.name_any(), job).await? {
                 due = Some(due.map_or(wait, |due| due.min(wait)));
             }
         }
@@ -96,14 +100,33 @@ impl Backups {
         Ok(made)
     }
 
-    /// Takes the next step with a backup. Its effect wakes the cluster's next pass.
+    /// Takes steps with a backup until there is something to wait for; the result is how long at most. Each step looks
+    /// at the cluster and the backup as they are then: the one before may have changed them, also that of another
+    /// backup.
     async fn advance(
+        &self,
+        enabled: bool,
+        name: &str,
+        job: Option<&DynamicObject>,
+    ) -> anyhow::Result<Option<Duration>> {
+        loop {
+            let cluster = self.context.get(Kind::CLUSTER, &self.key.namespace, &self.key.name).await?;
+            let backup = self.context.get(Kind::BACKUP, &self.key.namespace, name).await?;
+            let (Some(cluster), Some(backup)) = (cluster, backup) else { return Ok(None) };
+            if let Then::Rest(wait) = self.step(&cluster, enabled, &backup, job).await? {
+                return Ok(wait);
+            }
+        }
+    }
+
+    /// Takes the next step with a backup.
+    async fn step(
         &self,
         cluster: &DynamicObject,
         enabled: bool,
         backup: &DynamicObject,
         job: Option<&DynamicObject>,
-    ) -> anyhow::Result<Option<Duration>> {
+    ) -> anyhow::Result<Then> {
         let name = backup.name_any();
         let facts = facts(cluster, enabled, backup, job);
         let status = |change: Value| {
@@ -118,8 +141,9 @@ impl Backups {
                 {
                     self.without_finalizer(Kind::JOB, job, KEEP_JOB).await?;
                 }
+                return Ok(Then::Rest(None));
             }
-            Step::WaitFor(wait) => return Ok(Some(wait)),
+            Step::WaitFor(wait) => return Ok(Then::Rest(Some(wait))),
             Step::Refuse => {
                 let error = "Backups are not enabled in the PerconaPGCluster configuration";
                 self.report(&name, &status(json!({ "state": "Failed", "error": error }))).await?;
@@ -136,7 +160,7 @@ impl Backups {
                 self.report(&name, &status(started(&cluster.data["spec"], repo))).await?;
             }
             Step::Run => {
-                let Some(job) = job else { return Ok(None) };
+                let Some(job) = job else { return Ok(Then::Rest(None)) };
                 let sort = if facts.manual { MANUAL } else { REPLICA_CREATE };
                 let patch = json!({ "metadata": { "annotations": { JOB_TYPE: sort } } });
                 ignore_absent(self.context.merge(Kind::BACKUP, &self.key.namespace, &name, patch).await)?;
@@ -145,7 +169,9 @@ impl Backups {
                 self.report(&name, &status(json!({ "state": "Running", "jobName": job.name_any() }))).await?;
             }
             Step::Name => {
-                let Some(made) = self.find(&name, facts.manual).await? else { return Ok(Some(RETRY)) };
+                let Some(made) = self.find(&name, facts.manual).await? else {
+                    return Ok(Then::Rest(Some(RETRY)));
+                };
                 self.report(&name, &status(json!({ "backupName": made.label, "backupType": made.kind }))).await?;
             }
             Step::Fail => self.report(&name, &status(json!({ "state": "Failed" }))).await?,
@@ -157,7 +183,7 @@ impl Backups {
                 self.report(&name, &status(json!({ "state": "Succeeded", "completed": completed }))).await?;
             }
         }
-        Ok(None)
+        Ok(Then::Again)
     }
 
     async fn report(&self, name: &str, status: &Value) -> kube::Result<()> {

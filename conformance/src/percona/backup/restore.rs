@@ -33,7 +33,10 @@ pub async fn begin(context: &Context, key: &Key, instance: &Instance, server: &S
     ensure!(stanza == STANZA, "the double knows the stanza {STANZA} alone, not {stanza}");
     let made = pod::create(context, instance, "restore", server.data.clone(), server.socket())?;
     let Some(repository) = made else { bail!("there is no pgBackRest on this machine") };
-    repository.configure(&volume::config(context, key, &as_backups(source)).await?)?;
+    let Some(config) = volume::config(context, key, &as_backups(source)).await? else {
+        bail!("what spec.dataSource.pgbackrest.configuration names is not there");
+    };
+    repository.configure(&config)?;
     let options: Vec<&str> = source["options"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     repository.restore(source["repo"]["name"].as_str().unwrap_or_default(), &options).await?;
     Ok(())

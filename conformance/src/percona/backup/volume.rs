@@ -15,8 +15,9 @@ use crate::hosts::Hosts;
 /// What a volume can show: the field of a source, and the kind.
 pub const KINDS: [(&str, Kind); 2] = [("secret", Kind::SECRET), ("configMap", Kind::CONFIG_MAP)];
 
-/// What pgBackRest is to be told, from the spec of the `PostgresCluster` and what it refers to.
-pub async fn config(context: &Context, key: &Key, spec: &Value) -> kube::Result<Config> {
+/// What pgBackRest is to be told, from the spec of the `PostgresCluster` and what it refers to. `None` while something
+/// of that is missing: a kubelet leaves the volume as it is then.
+pub async fn config(context: &Context, key: &Key, spec: &Value) -> kube::Result<Option<Config>> {
     let pgbackrest = &spec["backups"]["pgbackrest"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let repos = pgbackrest["repos"].as_array().into_iter().flatten().filter(|repo| repo["s3"].is_object());
@@ -30,11 +31,16 @@ pub async fn config(context: &Context, key: &Key, spec: &Value) -> kube::Result<
     let global = pgbackrest["global"].as_object().into_iter().flatten();
     let global = global.map(|(key, value)| (key.clone(), text(value)));
     let mut config = Config { repos: repos.collect(), global: global.collect(), files: BTreeMap::new() };
-    for (kind, name, items) in sources(spec) {
-        let Some(object) = context.get(kind, &key.namespace, name).await? else { continue };
-        config.files.extend(project(&object.data, items, kind == Kind::SECRET));
+    for (kind, name, source) in sources(spec) {
+        let found = context.get(kind, &key.namespace, name).await?;
+        let files = found.and_then(|object| project(&object.data, source, kind == Kind::SECRET));
+        match files {
+            Some(files) => config.files.extend(files),
+            None if source["optional"] == true => {}
+            None => return Ok(None),
+        }
     }
-    Ok(config)
+    Ok(Some(config))
 }
 
 /// Brings the volume of a cluster up to date, if the object of that kind and name is in it.
@@ -42,17 +48,19 @@ pub async fn refresh(context: &Context, key: &Key, kind: Kind, name: &str) -> an
     let Ok(repository) = repository(context, key) else { return Ok(()) };
     let Some(inner) = context.get(Kind::INNER, &key.namespace, &key.name).await? else { return Ok(()) };
     let spec = &inner.data["spec"];
-    if sources(spec).any(|(shown, source, _)| (shown, source) == (kind, name)) {
-        repository.configure(&config(context, key, spec).await?)?;
+    if sources(spec).any(|(shown, source, _)| (shown, source) == (kind, name))
+        && let Some(config) = config(context, key, spec).await?
+    {
+        repository.configure(&config)?;
     }
     Ok(())
 }
 
-/// The objects that the volume shows: kind, name, and which of their keys.
+/// The objects that the volume shows: kind, name, and how.
 fn sources(spec: &Value) -> impl Iterator<Item = (Kind, &str, &Value)> {
     let listed = spec["backups"]["pgbackrest"]["configuration"].as_array().into_iter().flatten();
     listed.flat_map(|source| {
-        let of = |(field, kind): (&str, Kind)| Some((kind, source[field]["name"].as_str()?, &source[field]["items"]));
+        let of = |(field, kind): (&str, Kind)| Some((kind, source[field]["name"].as_str()?, &source[field]));
         KINDS.into_iter().filter_map(of)
     })
 }
@@ -66,8 +74,9 @@ fn here(hosts: &Hosts, endpoint: &str) -> Option<String> {
     Some(format!("{host}:{port}"))
 }
 
-/// The files that a projected volume shows of a Secret's or `ConfigMap`'s data.
-fn project(object: &Value, items: &Value, encoded: bool) -> BTreeMap<String, Vec<u8>> {
+/// The files that a projected volume shows of a Secret's or `ConfigMap`'s data; `None` when one is missing that it must
+/// show.
+fn project(object: &Value, source: &Value, encoded: bool) -> Option<BTreeMap<String, Vec<u8>>> {
     use base64::Engine as _;
     let decode = |value: &Value| {
         let text = value.as_str().unwrap_or_default();
@@ -78,12 +87,13 @@ fn project(object: &Value, items: &Value, encoded: bool) -> BTreeMap<String, Vec
         }
     };
     let data = object["data"].as_object().into_iter().flatten();
-    let Some(items) = items.as_array() else {
-        return data.map(|(key, value)| (key.clone(), decode(value))).collect();
+    let Some(items) = source["items"].as_array() else {
+        return Some(data.map(|(key, value)| (key.clone(), decode(value))).collect());
     };
     let pick =
         |item: &Value| Some((item["path"].as_str()?.to_owned(), decode(object["data"].get(item["key"].as_str()?)?)));
-    items.iter().filter_map(pick).collect()
+    let picked = items.iter().map(pick);
+    if source["optional"] == true { Some(picked.flatten().collect()) } else { picked.collect() }
 }
 
 #[cfg(test)]
@@ -96,10 +106,14 @@ mod tests {
     fn a_volume_shows_all_keys_or_the_named_ones() {
         let secret = json!({ "data": { "s3.conf": "W2dsb2JhbF0=", "ca.crt": "Q0E=" } });
         let file = |name: &str, content: &str| (name.to_owned(), content.as_bytes().to_owned());
-        assert_eq!(project(&secret, &Value::Null, true), [file("s3.conf", "[global]"), file("ca.crt", "CA")].into());
-        let items = json!([{ "key": "ca.crt", "path": "trust.crt" }, { "key": "gone", "path": "gone" }]);
-        assert_eq!(project(&secret, &items, true), [file("trust.crt", "CA")].into());
-        assert_eq!(project(&json!({ "data": { "a": "b" } }), &Value::Null, false), [file("a", "b")].into());
+        let shown = |source: Value| project(&secret, &source, true);
+        assert_eq!(shown(Value::Null), Some([file("s3.conf", "[global]"), file("ca.crt", "CA")].into()));
+        let trust = json!({ "key": "ca.crt", "path": "trust.crt" });
+        assert_eq!(shown(json!({ "items": [trust] })), Some([file("trust.crt", "CA")].into()));
+        let both = json!([trust, { "key": "gone", "path": "gone" }]);
+        assert_eq!(shown(json!({ "items": both })), None);
+        assert_eq!(shown(json!({ "items": both, "optional": true })), Some([file("trust.crt", "CA")].into()));
+        assert_eq!(project(&json!({ "data": { "a": "b" } }), &Value::Null, false), Some([file("a", "b")].into()));
     }
 
     #[test]
