@@ -28,6 +28,8 @@ pub struct User {
     pub password: PasswordType,
     /// Whether it may write to schema `public`.
     pub public: bool,
+    /// Whether it gets a schema of its own name in each of its databases (`autoCreateUserSchema`).
+    pub schema: bool,
 }
 
 impl User {
@@ -43,6 +45,7 @@ impl User {
                 secret: key.named(&format!("pguser-{name}")),
                 password: PasswordType::Ascii,
                 public: false,
+                schema: true,
                 name,
             }];
         }
@@ -61,6 +64,7 @@ impl User {
                         _ => PasswordType::Ascii,
                     },
                     public: user["grantPublicSchemaAccess"] == true,
+                    schema: true,
                     name,
                 }
             })
@@ -91,7 +95,8 @@ fn databases(users: &[(User, String)]) -> BTreeSet<&str> {
 pub fn revisions(users: &[(User, String)]) -> (String, String) {
     let hash = |text: &str| hex::encode(&Sha256::digest(text)[..5]);
     let listed: Vec<&str> = databases(users).into_iter().collect();
-    (hash(&listed.join("\n")), hash(&users.iter().map(|(user, verifier)| roles(user, verifier)).collect::<String>()))
+    let all = users.iter().map(|(user, verifier)| roles(user, verifier) + &schemas(user)).collect::<String>();
+    (hash(&listed.join("\n")), hash(&all))
 }
 
 /// Makes the databases and roles, sets the passwords (each given as its verifier), grants and makes schemas.
@@ -108,7 +113,10 @@ pub async fn apply(server: &Server, users: &[(User, String)]) -> Result<(), Erro
     for database in databases(users) {
         let there = server.superuser(database).await?;
         for (user, _) in users.iter().filter(|(user, _)| user.databases.iter().any(|name| name == database)) {
-            there.query(&schemas(user)).await?;
+            let schemas = schemas(user);
+            if !schemas.is_empty() {
+                there.query(&schemas).await?;
+            }
         }
         there.query("create schema if not exists pgbouncer").await?;
     }
@@ -133,7 +141,7 @@ fn roles(user: &User, verifier: &str) -> String {
 fn schemas(user: &User) -> String {
     let name = identifier(&user.name);
     let mut sql = String::new();
-    if !NO_SCHEMA.contains(&user.name.as_str()) {
+    if user.schema && !NO_SCHEMA.contains(&user.name.as_str()) {
         write!(sql, "create schema if not exists {name} authorization {name}; ").expect("a String takes everything");
     }
     if user.public {
@@ -195,6 +203,16 @@ mod tests {
         let user = User { databases: vec!["a\"b".into()], ..User::of(&key(), &json!({})).remove(0) };
         let sql = roles(&user, "v'erifier");
         assert!(sql.contains("on database \"a\"\"b\" to \"demo\"") && sql.contains("password 'v''erifier'"), "{sql}");
+    }
+
+    #[test]
+    fn the_revision_changes_with_what_is_done_about_schemas() {
+        let user = User::of(&key(), &json!({})).remove(0);
+        let revision = |user: User| revisions(&[(user, "verifier".into())]).1;
+        let before = revision(user.clone());
+        assert_ne!(revision(User { public: true, ..user.clone() }), before);
+        assert_ne!(revision(User { schema: false, ..user.clone() }), before);
+        assert_eq!(schemas(&User { schema: false, ..user }), "");
     }
 
     #[test]
