@@ -83,6 +83,11 @@ impl Kind {
         ApiResource::from_gvk_with_plural(&gvk, self.plural)
     }
 
+    /// As objects say it.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     fn of(object: &Value) -> Self {
         let kind = object["kind"].as_str().unwrap_or_default();
         *Self::ALL.iter().find(|known| known.name == kind).unwrap_or_else(|| panic!("the double makes no {kind}"))
@@ -188,6 +193,11 @@ impl Context {
         let directory = self.directory.join("volumes").join(namespace);
         std::fs::create_dir_all(&directory)?;
         Ok(directory.join(claim))
+    }
+
+    /// Whether a volume claim has a PostgreSQL's data.
+    pub fn has_data(&self, namespace: &str, claim: &str) -> bool {
+        self.volume(namespace, claim).is_ok_and(|volume| volume.join("PG_VERSION").exists())
     }
 
     /// Removes the data of a volume whose claim is gone.

@@ -3,8 +3,8 @@
 //! Parts layer: uses `postgres`, `pki`, `hosts` and the base modules. `secret`, `status`, `pod_status`, `names` and
 //! `objects` are pure; the passes (`outer`, `inner`, `deletion`) write through `context` only.
 //!
-//! It stands for three programs: the operator (`controller` and the passes), the Patroni in the pods and their kubelet
-//! (both in `pods`). kube-controller-manager is the real one.
+//! It stands for three programs: the operator (`controller` and the passes), the Patroni in the pods and their
+//! kubelet (`patroni` and `pods`). kube-controller-manager is the real one.
 
 pub mod backup;
 mod certificates;
@@ -21,6 +21,7 @@ mod names;
 mod node;
 mod objects;
 mod outer;
+mod patroni;
 mod pod_status;
 mod pods;
 mod registry;

@@ -14,8 +14,6 @@ pub enum Stage {
     Running {
         /// Whether they are ready.
         ready: bool,
-        /// How often they were started again.
-        restarts: u32,
     },
     /// They have ended.
     Terminated {
@@ -29,7 +27,7 @@ pub fn pod_status(spec: &Value, stage: Stage, address: Option<&str>) -> Value {
     let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let (phase, ready) = match stage {
         Stage::Waiting => ("Pending", false),
-        Stage::Running { ready, .. } => ("Running", ready),
+        Stage::Running { ready } => ("Running", ready),
         Stage::Terminated { succeeded: true } => ("Succeeded", false),
         Stage::Terminated { succeeded: false } => ("Failed", false),
     };
@@ -42,12 +40,11 @@ pub fn pod_status(spec: &Value, stage: Stage, address: Option<&str>) -> Value {
             Stage::Running { .. } => json!({ "running": { "startedAt": now }, "waiting": null, "terminated": null }),
             Stage::Terminated { succeeded } => terminated(&now, succeeded || init),
         };
-        let restarts = if let Stage::Running { restarts, .. } = stage { restarts } else { 0 };
         json!({
             "name": container["name"], "image": container["image"], "imageID": container["image"],
             // The containers that stand beside the first one have no readiness of their own.
             "ready": if init { stage != Stage::Waiting } else { ready },
-            "restartCount": if init { 0 } else { restarts }, "state": now_in,
+            "restartCount": 0, "state": now_in,
         })
     };
     let list = |field: &str, init: bool| -> Vec<Value> {
@@ -90,8 +87,8 @@ mod tests {
 
     #[rstest]
     #[case::waiting(Stage::Waiting, "Pending", "waiting", "False")]
-    #[case::starting(Stage::Running { ready: false, restarts: 1 }, "Running", "running", "False")]
-    #[case::ready(Stage::Running { ready: true, restarts: 0 }, "Running", "running", "True")]
+    #[case::starting(Stage::Running { ready: false }, "Running", "running", "False")]
+    #[case::ready(Stage::Running { ready: true }, "Running", "running", "True")]
     #[case::done(Stage::Terminated { succeeded: true }, "Succeeded", "terminated", "False")]
     #[case::failed(Stage::Terminated { succeeded: false }, "Failed", "terminated", "False")]
     fn the_stages_are_a_kubelet_s(#[case] stage: Stage, #[case] phase: &str, #[case] state: &str, #[case] ready: &str) {

@@ -1,17 +1,17 @@
-//! The kubelet, and the Patroni, of the clusters' pods.
+//! The kubelet of the clusters' pods.
 //!
 //! kube-controller-manager makes the pods from the StatefulSets, Deployments and Jobs of the double; they are bound to
 //! [`NODE`], which no kubelet serves. Here each of them gets a task that does what their containers would do: the PostgreSQL
 //! pod is a real server, a backup Job runs the real pgBackRest, PgBouncer and the repository host are a status only.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::core::DynamicObject;
+use kube::runtime::wait::await_condition;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
@@ -19,23 +19,16 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::backup;
-use super::certificates::data;
 use super::context::{Context, Kind, ignore_absent};
-use super::names::{CRUNCHY, Key, NODE, PATRONI};
-use super::objects::patroni;
+use super::names::{CRUNCHY, Key, NODE};
 use super::pod_status::{Stage, pod_status};
-use super::registry::Instance;
-use crate::pki::Identity;
-use crate::postgres::{Server, ServerOptions};
 
-/// How long a crashed PostgreSQL that does not come back is left alone before it is started again.
-const RESTART_BACK_OFF: Duration = Duration::from_secs(2);
 /// How long a pod waits before it tries again what the API server refused.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long containers take to start in which nothing runs, unless the operator has noticed before that they are away.
+const START: Duration = Duration::from_secs(2);
 /// Field manager of the pods' status.
 const KUBELET: &str = "kubelet";
-/// Field manager of what Patroni writes.
-const PATRONI_MANAGER: &str = "patroni";
 
 /// The pods that are running, by uid.
 #[derive(Default)]
@@ -65,11 +58,7 @@ impl Kubelet {
         let (changes, receiver) = watch::channel(pod.clone());
         let context = Arc::clone(context);
         let task = tokio::spawn(async move {
-            let name = format!("{}/{}", key.namespace, pod.name_any());
-            let runner = Runner { context, key, pod, changes: receiver };
-            if let Err(error) = runner.run().await {
-                tracing::warn!(pod = name, %error, "a pod of the Percona double ended");
-            }
+            Runner { context, key, pod, changes: receiver }.run().await;
         });
         pods.insert(uid, (changes, task));
     }
@@ -102,15 +91,15 @@ fn deleting(pod: &DynamicObject) -> bool {
 }
 
 /// One pod.
-struct Runner {
-    context: Arc<Context>,
-    key: Key,
-    pod: DynamicObject,
+pub(super) struct Runner {
+    pub(super) context: Arc<Context>,
+    pub(super) key: Key,
+    pub(super) pod: DynamicObject,
     changes: watch::Receiver<DynamicObject>,
 }
 
 impl Runner {
-    async fn run(self) -> anyhow::Result<()> {
+    async fn run(self) {
         let label = |name: &str| self.pod.labels().get(&format!("{CRUNCHY}{name}")).cloned();
         let is_instance = label("data").as_deref() == Some("postgres");
         let is_job = label("pgbackrest-backup").is_some();
@@ -130,9 +119,11 @@ impl Runner {
         // What has ended by itself (a Job's pod) waits here for its deletion.
         deletion.wait().await;
         if is_instance {
-            self.shut_down().await?;
+            self.shut_down().await;
         }
-        self.remove().await
+        while let Err(error) = self.remove().await {
+            self.not_yet(&error).await;
+        }
     }
 
     /// What the pod's containers do.
@@ -143,13 +134,34 @@ impl Runner {
         } else if is_job {
             self.job().await
         } else {
-            self.report(Stage::Running { ready: true, restarts: 0 }).await?;
+            self.report(Stage::Waiting).await?;
+            self.start().await;
+            self.report(Stage::Running { ready: true }).await?;
             std::future::pending().await
         }
     }
 
+    /// PgBouncer's or the repository host's containers start. If that took no time, nobody would see that one of them is away
+    /// while its pod is replaced (trace l2): so it takes until the inner status says so, which it does from the beginning
+    /// when a cluster is new.
+    async fn start(&self) {
+        let is_bouncer = self.pod.labels().get(&format!("{CRUNCHY}role")).is_some_and(|role| role == "pgbouncer");
+        let away = |inner: Option<&DynamicObject>| {
+            let status = inner.map_or(&Value::Null, |inner| &inner.data["status"]);
+            let bouncer = &status["proxy"]["pgBouncer"];
+            if is_bouncer {
+                bouncer["readyReplicas"].is_null() || bouncer["readyReplicas"] != bouncer["replicas"]
+            } else {
+                status["pgbackrest"]["repoHost"]["ready"] != true
+            }
+        };
+        let noticed = await_condition(self.context.api(Kind::INNER, &self.key.namespace), &self.key.name, away);
+        // An operator that is stopped notices nothing; containers start all the same.
+        let _ = tokio::time::timeout(START, noticed).await;
+    }
+
     /// Takes note of what went wrong, and waits until it is tried again: kubelet and Patroni never give up.
-    async fn not_yet(&self, error: &anyhow::Error) {
+    pub(super) async fn not_yet(&self, error: &anyhow::Error) {
         tracing::info!(cluster = %self.key, pod = self.pod.name_any(), %error, "a pod of the double tries again");
         tokio::time::sleep(RETRY).await;
     }
@@ -158,7 +170,7 @@ impl Runner {
         Deletion(self.changes.clone())
     }
 
-    async fn report(&self, stage: Stage) -> kube::Result<()> {
+    pub(super) async fn report(&self, stage: Stage) -> kube::Result<()> {
         let api = self.context.api(Kind::POD, &self.key.namespace);
         let address = self.context.registry.get(&self.key).map(|instance| instance.place.shown.to_string());
         let status = json!({ "status": pod_status(&self.pod.data["spec"], stage, address.as_deref()) });
@@ -166,152 +178,28 @@ impl Runner {
         ignore_absent(api.patch_status(&self.pod.name_any(), &params, &Patch::Merge(status)).await).map(drop)
     }
 
-    /// A pod whose volumes name a Secret that is not there does not start: neither does the real one (trace g).
+    /// A pod whose volumes name a Secret, or a key of one, that is not there does not start: neither does the real one
+    /// (trace g).
     async fn wait_for_secrets(&self) -> anyhow::Result<()> {
-        for (volume, name) in projected(&self.pod.data["spec"]) {
-            if self.context.get(Kind::SECRET, &self.key.namespace, &name).await?.is_some() {
-                continue;
-            }
+        for wanted in projected(&self.pod.data["spec"]) {
+            let found = self.context.get(Kind::SECRET, &self.key.namespace, &wanted.secret).await?;
+            let Some(mut missing) = wanted.missing(found.as_ref()) else { continue };
             self.report(Stage::Waiting).await?;
-            let message = format!("MountVolume.SetUp failed for volume \"{volume}\" : secret \"{name}\" not found");
-            self.context.event_from(KUBELET, &self.pod, "Warning", "FailedMount", &message).await;
             let api = self.context.api(Kind::SECRET, &self.key.namespace);
-            let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
-            let mut stream = std::pin::pin!(watcher(api, only).default_backoff().applied_objects());
-            while stream.try_next().await?.is_none() {}
-        }
-        Ok(())
-    }
-
-    /// PostgreSQL under Patroni. Ends only with an error: a deletion interrupts it.
-    async fn instance(&self) -> anyhow::Result<()> {
-        self.report(Stage::Waiting).await?;
-        let instance = self.context.registry.instance(&self.key, &self.context.directory)?;
-        if instance.server().is_some() {
-            // One server stands for the cluster: further replicas are a status only.
-            self.report(Stage::Running { ready: true, restarts: 0 }).await?;
-            return std::future::pending().await;
-        }
-        let options = self.server(&instance).await?;
-        backup::restore::begin(&self.context, &self.key, &instance, &options).await?;
-        for restarts in 0.. {
-            self.report(Stage::Running { ready: false, restarts }).await?;
-            self.patroni("uninitialized", None).await?;
-            match options.start().await {
-                Ok(server) => {
-                    let mut exit = server.exit();
-                    let server = Arc::new(server);
-                    instance.set_server(Some(Arc::clone(&server)));
-                    let lead = async {
-                        while let Err(error) = self.lead(&instance, &server, restarts).await {
-                            self.not_yet(&error).await;
-                        }
-                        std::future::pending::<Infallible>().await
-                    };
-                    let status = tokio::select! {
-                        status = exit.wait() => status,
-                        never = lead => match never {},
-                    };
-                    tracing::info!(cluster = %self.key, %status, "PostgreSQL ended, starting it again");
-                    instance.set_server(None);
-                }
-                Err(error) => {
-                    tracing::warn!(cluster = %self.key, %error, "PostgreSQL does not start");
-                    tokio::time::sleep(RESTART_BACK_OFF).await;
+            let only = watcher::Config::default().fields(&format!("metadata.name={}", wanted.secret));
+            let mut changes = std::pin::pin!(watcher(api, only).default_backoff().applied_objects());
+            loop {
+                let message = format!("MountVolume.SetUp failed for volume \"{}\" : {missing}", wanted.volume);
+                self.context.event_from(KUBELET, &self.pod, "Warning", "FailedMount", &message).await;
+                let Some(secret) = changes.try_next().await? else {
+                    anyhow::bail!("the watch of Secret {} has ended", wanted.secret);
+                };
+                match wanted.missing(Some(&secret)) {
+                    Some(still) => missing = still,
+                    None => break,
                 }
             }
         }
-        Ok(())
-    }
-
-    /// The claim of the volume that holds the data.
-    fn claim(&self) -> &str {
-        let mut volumes = self.pod.data["spec"]["volumes"].as_array().into_iter().flatten();
-        volumes.find_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str()).unwrap_or_default()
-    }
-
-    async fn server(&self, instance: &Instance) -> anyhow::Result<ServerOptions> {
-        let certificate = self.context.get(Kind::SECRET, &self.key.namespace, &self.key.named("cluster-cert")).await?;
-        let certificate = data(certificate.as_ref());
-        let text = |key: &str| String::from_utf8_lossy(certificate.get(key).map_or(&[], Vec::as_slice)).into_owned();
-        let mut options = ServerOptions {
-            name: format!("PostgreSQL of {}", self.key),
-            installation: self.context.installation.clone(),
-            data: self.context.volume(&self.key.namespace, self.claim())?,
-            directory: instance.directory.clone(),
-            address: instance.place.listen,
-            identity: Identity { certificate: text("tls.crt"), key: text("tls.key") },
-            archive_command: "true".to_owned(),
-            spawner: self.context.spawner.clone(),
-        };
-        let with_backups = projected(&self.pod.data["spec"]).iter().any(|(volume, _)| volume == "pgbackrest-config");
-        let repository = if with_backups {
-            backup::create(&self.context, instance, "pgbackrest", options.data.clone(), options.socket())?
-        } else {
-            None
-        };
-        if let Some(repository) = &repository {
-            options.archive_command = repository.archive_command();
-        }
-        instance.set_repository(repository);
-        Ok(options)
-    }
-
-    /// What Patroni writes when its PostgreSQL has become the leader: two Endpoints, the pod's annotation and its label.
-    /// The pod is ready then.
-    async fn lead(&self, instance: &Instance, server: &Server, restarts: u32) -> anyhow::Result<()> {
-        let system = server.system_identifier().await?;
-        let port = instance.place.listen.port();
-        let configuration = json!({ "config": "double", "initialize": system });
-        self.patroni_endpoints("ha-config", port, &configuration, None).await?;
-        let leader = json!({ "leader": self.pod.name_any(), "ttl": "30", "transitions": "0" });
-        self.patroni_endpoints("ha", port, &leader, Some(&instance.place.shown.to_string())).await?;
-        self.patroni("primary", Some("primary")).await?;
-        self.report(Stage::Running { ready: true, restarts }).await?;
-        Ok(())
-    }
-
-    async fn patroni_endpoints(
-        &self,
-        suffix: &str,
-        port: u16,
-        annotations: &Value,
-        leader: Option<&str>,
-    ) -> kube::Result<()> {
-        let object = patroni(&self.key, suffix, port, annotations, leader);
-        let api = self.context.api(Kind::ENDPOINTS, &self.key.namespace);
-        let params = PatchParams::apply(PATRONI_MANAGER).force();
-        api.patch(&self.key.named(suffix), &params, &Patch::Apply(object)).await.map(drop)
-    }
-
-    async fn patroni(&self, role: &str, label: Option<&str>) -> kube::Result<()> {
-        let (name, state) = (self.pod.name_any(), if label.is_some() { "running" } else { "stopped" });
-        let host = format!("{name}.{}", self.key.named("pods"));
-        let status = json!({
-            "conn_url": format!("postgres://{host}:5432/postgres"), "api_url": format!("https://{host}:8008/patroni"),
-            "state": state, "role": role, "version": PATRONI,
-        });
-        let mut labels = serde_json::Map::new();
-        labels.insert(format!("{CRUNCHY}role"), json!(label));
-        let patch = json!({ "metadata": { "annotations": { "status": status.to_string() }, "labels": labels } });
-        let api = self.context.api(Kind::POD, &self.key.namespace);
-        let params = PatchParams { field_manager: Some(PATRONI_MANAGER.to_owned()), ..PatchParams::default() };
-        ignore_absent(api.patch(&name, &params, &Patch::Merge(patch)).await).map(drop)
-    }
-
-    /// Stops PostgreSQL in order: the leader is gone, then the server.
-    async fn shut_down(&self) -> anyhow::Result<()> {
-        let Some(instance) = self.context.registry.get(&self.key) else { return Ok(()) };
-        let Some(server) = instance.server() else { return Ok(()) };
-        instance.set_server(None);
-        server.stop().await;
-        // A claim that was deleted while PostgreSQL still wrote could not take its data along.
-        if self.context.get(Kind::CLAIM, &self.key.namespace, self.claim()).await.is_ok_and(|claim| claim.is_none()) {
-            self.context.forget_volume(&self.key.namespace, self.claim());
-        }
-        // In a namespace that is going away nothing can be written any more, and need not be.
-        let _ = self.patroni_endpoints("ha", instance.place.listen.port(), &json!({ "ttl": "30" }), None).await;
-        self.patroni("primary", None).await?;
         Ok(())
     }
 
@@ -324,12 +212,15 @@ impl Runner {
 
     /// A backup Job.
     async fn job(&self) -> anyhow::Result<()> {
-        self.report(Stage::Running { ready: true, restarts: 0 }).await?;
+        self.report(Stage::Running { ready: true }).await?;
         let result = backup::run_job(&self.context, &self.key, &self.pod).await;
         if let Err(failure) = &result {
             tracing::info!(cluster = %self.key, pod = self.pod.name_any(), %failure, "a backup failed");
         }
-        self.report(Stage::Terminated { succeeded: result.is_ok() }).await?;
+        // Only this again when it is refused: the backup is made.
+        while let Err(error) = self.report(Stage::Terminated { succeeded: result.is_ok() }).await {
+            self.not_yet(&error.into()).await;
+        }
         Ok(())
     }
 }
@@ -346,18 +237,63 @@ impl Deletion {
     }
 }
 
-/// The Secrets that a pod's projected volumes need, with the names of the volumes.
-fn projected(spec: &Value) -> Vec<(String, String)> {
+/// A Secret in a projected volume.
+#[derive(Debug, PartialEq, Eq)]
+struct Projected {
+    volume: String,
+    secret: String,
+    /// The keys that it must have.
+    keys: Vec<String>,
+}
+
+impl Projected {
+    /// Why the volume cannot be set up, in a kubelet's words.
+    fn missing(&self, found: Option<&DynamicObject>) -> Option<String> {
+        let Some(found) = found else { return Some(format!("secret \"{}\" not found", self.secret)) };
+        let key = self.keys.iter().find(|key| found.data["data"][key.as_str()].is_null())?;
+        Some(format!("references non-existent secret key: {key}"))
+    }
+}
+
+/// The Secrets that a pod's projected volumes need.
+fn projected(spec: &Value) -> Vec<Projected> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let mut found = Vec::new();
     for volume in spec["volumes"].as_array().into_iter().flatten() {
         for source in volume["projected"]["sources"].as_array().into_iter().flatten() {
-            if let (Some(volume), Some(name)) = (text(&volume["name"]), text(&source["secret"]["name"]))
+            let keys = source["secret"]["items"].as_array().into_iter().flatten();
+            if let (Some(volume), Some(secret)) = (text(&volume["name"]), text(&source["secret"]["name"]))
                 && source["secret"]["optional"] != true
             {
-                found.push((volume, name));
+                found.push(Projected { volume, secret, keys: keys.filter_map(|item| text(&item["key"])).collect() });
             }
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_needs_the_secret_and_the_keys_that_it_names() {
+        let items = json!([{ "key": "ca.crt", "path": "trust.crt" }]);
+        let spec = json!({ "volumes": [{ "name": "config", "projected": { "sources": [
+            { "secret": { "name": "keys", "items": items } },
+            { "secret": { "name": "optional", "optional": true } },
+        ] } }] });
+        let wanted = projected(&spec);
+        let expected =
+            Projected { volume: "config".to_owned(), secret: "keys".to_owned(), keys: vec!["ca.crt".to_owned()] };
+        assert_eq!(wanted, [expected]);
+        let secret = |data: Value| -> DynamicObject {
+            serde_json::from_value(json!({ "metadata": { "name": "keys" }, "data": data })).unwrap()
+        };
+        let missing = |found: Option<DynamicObject>| wanted[0].missing(found.as_ref());
+        assert_eq!(missing(None).as_deref(), Some("secret \"keys\" not found"));
+        let without = missing(Some(secret(json!({ "s3.conf": "" }))));
+        assert_eq!(without.as_deref(), Some("references non-existent secret key: ca.crt"));
+        assert_eq!(missing(Some(secret(json!({ "ca.crt": "" })))), None);
+    }
 }

@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::watch;
+
 use super::backup::Repository;
 use super::names::Key;
 use crate::postgres::{Addresses, Place, Server};
@@ -15,18 +17,37 @@ pub struct Instance {
     pub place: Place,
     /// A directory of its own, with a short name: a path to a Unix socket has room for a hundred bytes only.
     pub directory: PathBuf,
-    server: Mutex<Option<Arc<Server>>>,
+    server: watch::Sender<Option<Arc<Server>>>,
+    /// The volume claim of the instance whose server it is.
+    leader: Mutex<Option<String>>,
     repository: Mutex<Option<Repository>>,
 }
 
 impl Instance {
     /// The server, while it runs.
     pub fn server(&self) -> Option<Arc<Server>> {
-        self.server.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.server.borrow().clone()
     }
 
     pub(super) fn set_server(&self, server: Option<Arc<Server>>) {
-        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
+        self.server.send_replace(server);
+    }
+
+    /// Returns when the server runs.
+    pub(super) async fn has_server(&self) {
+        // An error means that the sender is gone, which `self` holds.
+        let _ = self.server.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// The volume claim of the instance that leads: the one that has the server.
+    pub(super) fn leader(&self) -> Option<String> {
+        self.leader.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes the instance with this volume claim the leader, unless there is one. Whether it leads now.
+    pub(super) fn claim_leadership(&self, claim: &str) -> bool {
+        let mut leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
+        leader.get_or_insert_with(|| claim.to_owned()) == claim
     }
 
     /// Its pgBackRest, from the first start of a PostgreSQL with backups on.
@@ -67,7 +88,8 @@ impl Registry {
         let instance = Arc::new(Instance {
             place: self.addresses.take()?,
             directory,
-            server: Mutex::default(),
+            server: watch::Sender::default(),
+            leader: Mutex::default(),
             repository: Mutex::default(),
         });
         clusters.1.insert(key.clone(), Arc::clone(&instance));
