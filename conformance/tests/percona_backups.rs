@@ -287,3 +287,32 @@ async fn backups_are_not_removed_without_leave() {
     fixture.until(Kind::CLUSTER, CLUSTER, "ready", |cluster| cluster.data["status"]["state"] == "ready").await;
     fixture.end().await;
 }
+
+/// A repository in another bucket is another repository: it gets a stanza and a first backup of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_bucket_begins_with_a_first_backup() {
+    let Some(fixture) = Fixture::new().await else { return };
+    fixture.create(Kind::SECRET, Fixture::credentials(fixture.lab.storage.endpoint())).await;
+    fixture.create(Kind::CLUSTER, fixture.cluster()).await;
+    let first = fixture.first_backup().await.name_any();
+
+    fixture.lab.storage.create_bucket("second").await.unwrap();
+    let bucket = json!([{ "op": "replace", "path": "/spec/backups/pgbackrest/repos/0/s3/bucket", "value": "second" }]);
+    let patch = Patch::Json::<()>(serde_json::from_value(bucket).unwrap());
+    fixture.api(Kind::CLUSTER).patch(CLUSTER, &PatchParams::default(), &patch).await.unwrap();
+    fixture
+        .until(Kind::CLUSTER, CLUSTER, "no backup yet", |cluster| {
+            cluster.data["status"]["pgbackrest"]["repos"][0]["replicaCreateBackupComplete"].is_null()
+        })
+        .await;
+    fixture
+        .until(Kind::CLUSTER, CLUSTER, "another first backup", |cluster| {
+            cluster.data["status"]["pgbackrest"]["repos"][0]["replicaCreateBackupComplete"] == true
+        })
+        .await;
+    let made = fixture.bucket.list("second", "pgbackrest/a/demo-postgres/repo1/backup/db/").await.unwrap();
+    assert!(!made.is_empty());
+    // The first one is not in the repository any more.
+    fixture.gone(Kind::BACKUP, &first).await;
+    fixture.end().await;
+}

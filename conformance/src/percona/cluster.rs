@@ -12,12 +12,17 @@ use std::time::Duration;
 
 use kube::core::DynamicObject;
 use kube::{Resource as _, ResourceExt as _};
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::backup::Backups;
 use super::context::{Context, Kind};
 use super::names::Key;
+use super::outer;
 use super::secret::Data;
+
+/// How long the outer controller waits when the first pod does not run.
+const GATE_RETRY: Duration = Duration::from_secs(5);
 
 /// What a pass asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +58,12 @@ pub struct Cluster {
     pub(super) withheld: BTreeMap<String, Data>,
     /// Its backups.
     pub(super) backups: Backups,
+    /// Whether the first pod ran when the inner controller last looked.
+    pub(super) saw_pods_run: bool,
+    /// What the outer controller had seen when it last looked.
+    reported: Value,
+    /// When it found that it could not go on, because of a pod that does not run.
+    gated: Option<Instant>,
 }
 
 impl Cluster {
@@ -67,7 +78,15 @@ impl Cluster {
             missing_images: 0,
             withheld: BTreeMap::new(),
             backups,
+            saw_pods_run: true,
+            reported: Value::Null,
+            gated: None,
         }
+    }
+
+    /// Forgets that an object (its kind and name) was applied: it is gone.
+    pub fn forget(&mut self, object: &str) {
+        self.applied.remove(object);
     }
 
     /// Brings everything to where it should be, as far as that is possible now.
@@ -77,26 +96,47 @@ impl Cluster {
         };
         if deleting(&cluster) {
             self.finalize(&cluster).await?;
-            // In a foreground deletion the inner object goes first.
-            if let Some(inner) = self.context.get(Kind::INNER, &self.key.namespace, &self.key.name).await?
-                && deleting(&inner)
-            {
-                self.tear_down(&inner).await?;
+            // The inner object goes also while somebody else's finalizer holds the outer one.
+            match self.context.get(Kind::INNER, &self.key.namespace, &self.key.name).await? {
+                Some(inner) if deleting(&inner) => drop(self.tear_down(&inner).await?),
+                Some(_) => self.context.delete(Kind::INNER, &self.key.namespace, &self.key.name).await?,
+                None => {}
             }
             return Ok(Next::Wait);
         }
-        // The outer controller reads pods but does not watch them: its status follows the inner one's, so that `ready`
-        // comes after what the inner controller does in the databases. Only a spec that it has not seen yet comes first.
+        if !outer::can_compare(&cluster) {
+            // The real operator panics at that, again and again; its inner controller knows nothing of it (trace n8).
+            return self.inner().await;
+        }
+        // A spec that the outer controller has not seen yet comes first; else its status follows the inner one's, so
+        // that `ready` comes after what the inner controller does in the databases.
         let unseen = cluster.data["status"]["observedGeneration"].as_i64() != cluster.metadata.generation;
         self.outer(cluster, unseen).await?;
-        let mut next = self.inner().await?;
-        if let Some(cluster) = self.current().await? {
-            self.outer(cluster, true).await?;
-        }
+        let next = self.inner().await?;
+        let mut next = next.or(self.follow().await?);
         if let Some(cluster) = self.current().await? {
             next = next.or(self.backups.outer(&cluster).await?);
         }
         Ok(next)
+    }
+
+    /// The outer controller's look at what has become of the cluster. It reads pods but does not watch them: what makes
+    /// it look is a change of the outer object or of the inner one's status, and while the gate is closed, time (trace
+    /// l). The result is when it looks again, whatever happens.
+    async fn follow(&mut self) -> anyhow::Result<Option<Duration>> {
+        let Some(cluster) = self.current().await? else { return Ok(None) };
+        let inner = self.context.get(Kind::INNER, &self.key.namespace, &self.key.name).await?;
+        let inner = inner.map(|inner| json!([inner.uid(), deleting(&inner), inner.data["status"]]));
+        let seen = json!([signature(&cluster), inner, self.context.faults.holds_ready(&self.key)]);
+        let left = self.gated.map(|since| GATE_RETRY.saturating_sub(since.elapsed()));
+        if seen == self.reported && left.is_none_or(|left| !left.is_zero()) {
+            return Ok(left);
+        }
+        // Both controllers look at the same moment: in reality a pod takes longer to start than either of them.
+        let open = self.saw_pods_run && self.outer(cluster, true).await?;
+        self.reported = seen;
+        self.gated = (!open).then(Instant::now);
+        Ok(self.gated.map(|_| GATE_RETRY))
     }
 
     /// The outer object as it is now, unless it is being deleted.
@@ -145,6 +185,19 @@ impl Cluster {
         let selector = format!("{}={}{more}", super::names::CLUSTER_LABEL, self.key.name);
         self.context.list(kind, &self.key.namespace, &selector).await
     }
+}
+
+/// Everything about an outer or inner object but its status.
+pub fn signature(object: &DynamicObject) -> Value {
+    let metadata = object.meta();
+    json!([
+        metadata.generation,
+        metadata.labels,
+        metadata.annotations,
+        metadata.finalizers,
+        metadata.deletion_timestamp,
+        metadata.owner_references,
+    ])
 }
 
 /// Whether the object is being deleted.

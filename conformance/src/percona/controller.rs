@@ -4,22 +4,23 @@
 //! other do not wait for each other. What makes a pass happen is what makes one happen there, and nothing else: in
 //! particular not the deletion of a user Secret.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
+use kube::ResourceExt as _;
 use kube::api::Api;
 use kube::core::DynamicObject;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Resource as _, ResourceExt as _};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{RwLock, watch};
 use tokio::task::JoinHandle;
 
 use super::backup::volume;
-use super::cluster::{Cluster, Next};
+use super::cluster::{Cluster, Next, signature};
 use super::context::{Context, Kind};
+use super::faults::Faults;
 use super::names::{CLUSTER_LABEL, CRUNCHY, Key};
 use super::pods::Kubelet;
 
@@ -30,22 +31,29 @@ const REOPEN: Duration = Duration::from_millis(500);
 
 /// All workers.
 pub struct Controller {
-    context: Arc<Context>,
+    pub(super) context: Arc<Context>,
     kubelet: Kubelet,
     workers: Mutex<BTreeMap<Key, Worker>>,
     /// What was last seen of an object that only some changes of which count.
     seen: Mutex<BTreeMap<String, Value>>,
+    /// The clusters without `spec.proxy`, at which the operator crashes.
+    pub(super) offenders: Mutex<BTreeSet<Key>>,
     /// Held for reading during a pass: who holds it for writing knows that nothing is under way.
     gate: RwLock<()>,
     /// Whether the operator runs, and how often it was started.
     running: watch::Sender<(bool, u64)>,
 }
 
+/// Names of objects, shared by the watches and a worker.
+type Gone = Arc<Mutex<Vec<String>>>;
+
 struct Worker {
     /// Counts the reasons for a pass.
     wanted: watch::Sender<u64>,
-    /// The count that the last completed pass had seen.
+    /// The count that the last pass had seen that went through.
     done: watch::Receiver<u64>,
+    /// The objects that are gone since the last pass, as [`Cluster::forget`] takes them.
+    gone: Gone,
     task: JoinHandle<()>,
 }
 
@@ -57,6 +65,7 @@ impl Controller {
             kubelet: Kubelet::default(),
             workers: Mutex::default(),
             seen: Mutex::default(),
+            offenders: Mutex::default(),
             gate: RwLock::default(),
             running: watch::Sender::new((true, 1)),
         })
@@ -74,6 +83,7 @@ impl Controller {
             (Kind::STATEFUL_SET, labelled()),
             (Kind::DEPLOYMENT, labelled()),
             (Kind::JOB, labelled()),
+            (Kind::SERVICE, labelled()),
             (Kind::CLAIM, labelled()),
         ]
         .map(|(kind, config)| {
@@ -86,6 +96,19 @@ impl Controller {
             tokio::spawn(async move { this.follow_volumes(kind, events).await })
         }))
         .collect()
+    }
+
+    fn workers(&self) -> MutexGuard<'_, BTreeMap<Key, Worker>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn offenders(&self) -> MutexGuard<'_, BTreeSet<Key>> {
+        self.offenders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the operator was not stopped.
+    pub(super) fn is_running(&self) -> bool {
+        self.running.borrow().0
     }
 
     /// The events of a watch, which is opened again whenever it breaks.
@@ -118,7 +141,7 @@ impl Controller {
 
     /// The clusters of a namespace.
     fn clusters(&self, namespace: Option<&str>) -> Vec<Key> {
-        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let workers = self.workers();
         workers.keys().filter(|key| Some(key.namespace.as_str()) == namespace).cloned().collect()
     }
 
@@ -140,7 +163,8 @@ impl Controller {
             Kind::CLUSTER | Kind::INNER => self.note(kind, &object, &signature(&object)).is_none_or(|same| !same),
             // A Secret counts when its data changes: not when it appears, not when it loses its labels.
             Kind::SECRET => self.note(kind, &object, &object.data["data"]).is_some_and(|same| !same),
-            Kind::CLAIM => false,
+            // Of these only the loss counts.
+            Kind::CLAIM | Kind::SERVICE => false,
             _ => true,
         };
         if kind == Kind::CLUSTER {
@@ -162,9 +186,15 @@ impl Controller {
         if kind == Kind::CLAIM && object.labels().get(&format!("{CRUNCHY}role")).is_some_and(|role| role == "pgdata") {
             self.context.forget_volume(&object.namespace().unwrap_or_default(), &object.name_any());
         }
-        if !matches!(kind, Kind::SECRET | Kind::CLAIM)
-            && let Some(key) = key_of(kind, object)
-        {
+        let Some(key) = key_of(kind, object) else { return };
+        if kind == Kind::CLUSTER {
+            self.offenders().remove(&key);
+        }
+        if let Some(worker) = self.workers().get(&key) {
+            let name = format!("{} {}", kind.name(), object.name_any());
+            worker.gone.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+        }
+        if !matches!(kind, Kind::SECRET | Kind::CLAIM) {
             self.enqueue(key);
         }
     }
@@ -177,18 +207,25 @@ impl Controller {
 
     /// Asks for a pass over a cluster; the result tells when one that began after this has ended.
     pub fn enqueue(self: &Arc<Self>, key: Key) -> Pass {
-        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut workers = self.workers();
         let worker = workers.entry(key.clone()).or_insert_with(|| {
             let (wanted, reasons) = watch::channel(0);
             let (finished, done) = watch::channel(0);
-            let this = Arc::clone(self);
-            Worker { wanted, done, task: tokio::spawn(async move { this.work(key, reasons, finished).await }) }
+            let (this, gone) = (Arc::clone(self), Gone::default());
+            let work = this.work(key.clone(), reasons, finished, Arc::clone(&gone));
+            Worker { wanted, done, gone, task: tokio::spawn(work) }
         });
         worker.wanted.send_modify(|count| *count += 1);
-        Pass { number: *worker.wanted.borrow(), done: worker.done.clone() }
+        Pass {
+            number: *worker.wanted.borrow(),
+            done: worker.done.clone(),
+            running: self.running.subscribe(),
+            faults: Arc::clone(&self.context.faults),
+            namespace: key.namespace,
+        }
     }
 
-    async fn work(self: Arc<Self>, key: Key, mut wanted: watch::Receiver<u64>, done: watch::Sender<u64>) {
+    async fn work(self: Arc<Self>, key: Key, mut wanted: watch::Receiver<u64>, done: watch::Sender<u64>, gone: Gone) {
         let mut running = self.running.subscribe();
         let mut cluster = Cluster::new(Arc::clone(&self.context), key.clone());
         let (mut started, mut retry) = (0, RETRY.0);
@@ -207,22 +244,31 @@ impl Controller {
                 started = start;
             }
             let number = *wanted.borrow_and_update();
+            for name in std::mem::take(&mut *gone.lock().unwrap_or_else(PoisonError::into_inner)) {
+                cluster.forget(&name);
+            }
             let crashed = self.context.faults.crash(&key.namespace).is_some();
-            let next = if crashed { Ok(Next::Wait) } else { cluster.pass().await };
+            let next = if crashed {
+                // Its process has ended too.
+                cluster = Cluster::new(Arc::clone(&self.context), key.clone());
+                None
+            } else {
+                Some(cluster.pass().await)
+            };
             drop(passing);
+            if matches!(next, Some(Ok(_))) {
+                retry = RETRY.0;
+                done.send_replace(number);
+            }
             let pause = match next {
-                Ok(Next::Wait) => None,
-                Ok(Next::After(pause)) => Some(pause),
-                Err(error) => {
+                None | Some(Ok(Next::Wait)) => None,
+                Some(Ok(Next::After(pause))) => Some(pause),
+                Some(Err(error)) => {
                     tracing::debug!(cluster = %key, %error, "a pass of the Percona double failed, trying again");
                     retry = (retry * 2).min(RETRY.1);
                     Some(retry)
                 }
             };
-            if pause.is_none() {
-                retry = RETRY.0;
-                done.send_replace(number);
-            }
             let timer = async {
                 match pause {
                     Some(pause) => tokio::time::sleep(pause).await,
@@ -238,43 +284,9 @@ impl Controller {
         }
     }
 
-    /// The operator's process ends whenever it sees a cluster without `spec.proxy`.
-    fn look_for_crash(self: &Arc<Self>, cluster: &DynamicObject) {
-        if !crashes(cluster) {
-            return;
-        }
-        let Some(key) = key_of(Kind::CLUSTER, cluster) else { return };
-        let Some(mut crash) = self.context.faults.begin_crash(&key) else { return };
-        tracing::info!(cluster = %key, "the Percona double crashes: spec.proxy is missing");
-        let this = Arc::clone(self);
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(crash.back_off()).await;
-                match this.offender(&key).await {
-                    Ok(Some(offender)) => crash = this.context.faults.crash_again(&offender),
-                    Ok(None) => break,
-                    Err(error) => tracing::debug!(%error, "cannot list the clusters, staying down"),
-                }
-            }
-            this.context.faults.end_crash(&key.namespace);
-            this.enqueue_all();
-        });
-    }
-
-    /// A cluster that makes the operator crash again.
-    async fn offender(&self, key: &Key) -> kube::Result<Option<Key>> {
-        let api: Api<DynamicObject> = Api::all_with(self.context.client.clone(), &Kind::CLUSTER.resource());
-        let clusters = api.list(&kube::api::ListParams::default()).await?;
-        Ok(clusters
-            .iter()
-            .filter(|cluster| crashes(cluster))
-            .filter_map(|cluster| key_of(Kind::CLUSTER, cluster))
-            .find(|other| self.context.faults.share_a_crash(&key.namespace, &other.namespace)))
-    }
-
     /// Asks for a pass over every cluster.
     pub fn enqueue_all(self: &Arc<Self>) {
-        let keys: Vec<Key> = self.workers.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        let keys: Vec<Key> = self.workers().keys().cloned().collect();
         for key in keys {
             self.enqueue(key);
         }
@@ -289,13 +301,17 @@ impl Controller {
     /// Starts the operator again: it looks at every cluster, as a new process does.
     pub fn start(self: &Arc<Self>) {
         self.running.send_modify(|state| *state = (true, state.1 + 1));
+        let offenders = self.offenders().clone();
+        for offender in offenders {
+            self.crash(offender);
+        }
         self.enqueue_all();
     }
 
     /// Ends the workers and the pods' tasks.
     pub async fn end(&self) {
         self.stop().await;
-        let workers = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
+        let workers = std::mem::take(&mut *self.workers());
         for worker in workers.into_values() {
             worker.task.abort();
         }
@@ -307,19 +323,22 @@ impl Controller {
 pub struct Pass {
     number: u64,
     done: watch::Receiver<u64>,
+    running: watch::Receiver<(bool, u64)>,
+    faults: Arc<Faults>,
+    namespace: String,
 }
 
 impl Pass {
-    /// Returns when it has ended; never while the operator is stopped or crashed.
+    /// Returns when it has gone through, or when there is none to wait for: while the operator is stopped or crashed.
     pub async fn ended(mut self) {
         let number = self.number;
         // An error means that the double itself has ended.
-        let _ = self.done.wait_for(|done| *done >= number).await;
+        tokio::select! {
+            _ = self.done.wait_for(|done| *done >= number) => {}
+            _ = self.running.wait_for(|state| !state.0) => {}
+            () = self.faults.crashed(&self.namespace) => {}
+        }
     }
-}
-
-fn crashes(cluster: &DynamicObject) -> bool {
-    cluster.data["spec"]["proxy"].is_null()
 }
 
 fn identity(kind: Kind, object: &DynamicObject) -> String {
@@ -327,24 +346,11 @@ fn identity(kind: Kind, object: &DynamicObject) -> String {
 }
 
 /// The cluster that an object belongs to.
-fn key_of(kind: Kind, object: &DynamicObject) -> Option<Key> {
+pub(super) fn key_of(kind: Kind, object: &DynamicObject) -> Option<Key> {
     let namespace = object.namespace()?;
     match kind {
         Kind::CLUSTER | Kind::INNER => Some(Key { namespace, name: object.name_any() }),
         Kind::BACKUP => Some(Key { namespace, name: object.data["spec"]["pgCluster"].as_str()?.to_owned() }),
         _ => Key::of(object),
     }
-}
-
-/// Everything about an outer or inner object but its status.
-fn signature(object: &DynamicObject) -> Value {
-    let metadata = object.meta();
-    json!([
-        metadata.generation,
-        metadata.labels,
-        metadata.annotations,
-        metadata.finalizers,
-        metadata.deletion_timestamp,
-        metadata.owner_references,
-    ])
 }

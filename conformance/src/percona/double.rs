@@ -70,7 +70,8 @@ impl Double {
         Ok(Self { context, controller, tasks })
     }
 
-    /// Withholds the user Secrets of a cluster, or only these keys of them. Returns when it is so.
+    /// Withholds the user Secrets of a cluster, or only these keys of them. Returns when it is so; like everything here
+    /// that waits for the operator at once while that is stopped or has crashed, and cannot do anything.
     pub async fn hold_secret(&self, namespace: &str, cluster: &str, keys: BTreeSet<String>) {
         let key = key(namespace, cluster);
         self.context.faults.hold_secret(key.clone(), keys);
@@ -84,7 +85,7 @@ impl Double {
         self.controller.enqueue(key).ended().await;
     }
 
-    /// Keeps a cluster in `initializing`, or takes it back there.
+    /// Keeps a cluster in `initializing`, or takes it back there. Returns when it is so.
     pub async fn hold_ready(&self, namespace: &str, cluster: &str) {
         let key = key(namespace, cluster);
         self.context.faults.hold_ready(key.clone());

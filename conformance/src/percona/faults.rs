@@ -1,8 +1,9 @@
 //! What goes wrong on purpose, and the crash that 2.8 brings on itself.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use super::names::Key;
 
@@ -41,7 +42,7 @@ impl Crash {
 #[derive(Debug, Default)]
 pub struct Faults {
     scope: CrashScope,
-    state: Mutex<State>,
+    state: watch::Sender<State>,
 }
 
 #[derive(Debug, Default)]
@@ -55,11 +56,11 @@ struct State {
 impl Faults {
     /// No faults.
     pub fn new(scope: CrashScope) -> Self {
-        Self { scope, state: Mutex::default() }
+        Self { scope, state: watch::Sender::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> watch::Ref<'_, State> {
+        self.state.borrow()
     }
 
     /// The keys that are withheld from the user Secrets of `key`; empty means that the Secret is.
@@ -68,11 +69,11 @@ impl Faults {
     }
 
     pub(super) fn hold_secret(&self, key: Key, keys: BTreeSet<String>) {
-        self.state().secrets.insert(key, keys);
+        self.state.send_modify(|state| drop(state.secrets.insert(key, keys)));
     }
 
     pub(super) fn release_secret(&self, key: &Key) {
-        self.state().secrets.remove(key);
+        self.state.send_modify(|state| drop(state.secrets.remove(key)));
     }
 
     /// Whether the cluster is to look as if it did not become ready.
@@ -81,11 +82,11 @@ impl Faults {
     }
 
     pub(super) fn hold_ready(&self, key: Key) {
-        self.state().ready.insert(key);
+        self.state.send_modify(|state| _ = state.ready.insert(key));
     }
 
     pub(super) fn release_ready(&self, key: &Key) {
-        self.state().ready.remove(key);
+        self.state.send_modify(|state| _ = state.ready.remove(key));
     }
 
     /// The crash loop that keeps the operator from looking after this namespace.
@@ -93,32 +94,40 @@ impl Faults {
         self.state().crashes.get(self.scope_of(namespace)).cloned()
     }
 
+    /// Returns when a crash loop keeps the operator from looking after this namespace.
+    pub(super) async fn crashed(&self, namespace: &str) {
+        let scope = self.scope_of(namespace);
+        // An error means that the sender is gone, which `self` holds.
+        let _ = self.state.subscribe().wait_for(|state| state.crashes.contains_key(scope)).await;
+    }
+
     /// Notes that the operator has ended because of `cluster`; the result is the crash loop when it has just begun.
     pub(super) fn begin_crash(&self, cluster: &Key) -> Option<Crash> {
         let scope = self.scope_of(&cluster.namespace).to_owned();
-        let mut state = self.state();
-        if state.crashes.contains_key(&scope) {
-            return None;
-        }
         let crash = Crash { cluster: cluster.clone(), times: 1 };
-        state.crashes.insert(scope, crash.clone());
-        Some(crash)
+        let begins = self.state.send_if_modified(|state| {
+            let begins = !state.crashes.contains_key(&scope);
+            state.crashes.entry(scope).or_insert(crash.clone());
+            begins
+        });
+        begins.then_some(crash)
     }
 
     /// Notes that it has ended once more.
     pub(super) fn crash_again(&self, cluster: &Key) -> Crash {
         let scope = self.scope_of(&cluster.namespace).to_owned();
-        let mut state = self.state();
-        let crash = state.crashes.entry(scope).or_insert(Crash { cluster: cluster.clone(), times: 0 });
-        crash.cluster = cluster.clone();
-        crash.times += 1;
-        crash.clone()
+        let mut again = Crash { cluster: cluster.clone(), times: 1 };
+        self.state.send_modify(|state| {
+            again.times += state.crashes.get(&scope).map_or(0, |crash| crash.times);
+            state.crashes.insert(scope, again.clone());
+        });
+        again
     }
 
     /// Notes that it runs again.
     pub(super) fn end_crash(&self, namespace: &str) {
         let scope = self.scope_of(namespace).to_owned();
-        self.state().crashes.remove(&scope);
+        self.state.send_modify(|state| drop(state.crashes.remove(&scope)));
     }
 
     /// Whether a crash because of a cluster in `a` also stops the clusters in `b`.

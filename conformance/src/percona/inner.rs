@@ -13,12 +13,15 @@ use super::cluster::{Cluster, Next, deleting, label, now};
 use super::context::Kind;
 use super::inner_status::{Done, matches_template};
 use super::names::{CRUNCHY, INNER, INNER_FINALIZER, owner};
-use super::objects::{Plan, Replica};
+use super::objects::{Plan, Replica, claim};
 use super::status::observe;
 use super::users::{self, User};
+use crate::postgres::Server;
 
 /// The first wait after a pass that found images missing; every further one is twice as long (trace b1).
 const FIRST_RETRY: Duration = Duration::from_millis(5);
+/// How long a pass waits for a PostgreSQL that has crashed and comes back.
+const AWAY_RETRY: Duration = Duration::from_secs(1);
 /// The characters of the random part of an instance's name.
 const SAFE: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
@@ -26,6 +29,7 @@ impl Cluster {
     /// One pass of the inner controller.
     pub(super) async fn inner(&mut self) -> anyhow::Result<Next> {
         let (namespace, name) = (self.key.namespace.clone(), self.key.name.clone());
+        self.saw_pods_run = true;
         let Some(mut inner) = self.context.get(Kind::INNER, &namespace, &name).await? else {
             return Ok(Next::Wait);
         };
@@ -76,16 +80,24 @@ impl Cluster {
         }
         issuer.cluster().await?;
         self.apply(&plan.configuration()).await?;
+        let leader = instance.leader();
+        let mut kept = Vec::new();
         for set in spec["instances"].as_array().into_iter().flatten() {
-            for replica in self.replicas(set).await? {
+            for replica in self.replicas(set, leader.as_deref()).await? {
                 let [config, claim, stateful] = plan.instance(&replica, set, i64::from(!paused));
                 self.apply(&config).await?;
                 issuer.instance(&replica).await?;
                 self.apply(&claim).await?;
                 self.apply(&stateful).await?;
+                kept.push(replica.name);
             }
         }
-        let users = self.user_secrets(&plan).await?;
+        self.scale_down(&kept, leader.as_deref()).await?;
+        let mut users = self.user_secrets(&plan).await?;
+        let schemas = inner.annotations().get(&format!("{CRUNCHY}autoCreateUserSchema"));
+        for (user, _) in &mut users {
+            user.schema = schemas.is_none_or(|value| value != "false");
+        }
         if has_repositories(&spec) {
             self.repo_host(&inner, &plan).await?;
             issuer.repo_host().await?;
@@ -97,15 +109,25 @@ impl Cluster {
         issuer.pgbouncer().await?;
         self.apply(&deployment).await?;
 
-        let done = self.sql(&inner, &users).await?;
+        let primary = self.has_primary().await?;
+        let server = instance.server().filter(|_| primary);
+        // PostgreSQL under a running Patroni is back in a moment. The real operator's command in its container fails,
+        // and is tried again.
+        let away = (primary && server.is_none()).then_some(AWAY_RETRY);
+        let done = match server {
+            Some(server) => Some(sql(&server, &inner, &users).await?),
+            None => None,
+        };
         let backups = self.backups.inner(&inner, done.is_some()).await?;
         let usable = done.is_some() || inner.data["status"]["usersRevision"] == users::revisions(&users).1;
-        let status = self.inner_status(&inner, done.as_ref(), usable, &backups).await?;
+        let pods = self.postgres_pods().await?;
+        self.saw_pods_run = pods.first().is_none_or(|pod| pod.data["status"]["phase"] == "Running");
+        let status = self.inner_status(&inner, &pods, done.as_ref(), usable, &backups).await?;
         if status != inner.data["status"] {
             self.context.status(Kind::INNER, &self.key, &name, &status, INNER).await?;
         }
         self.roll_out().await?;
-        Ok(Next::Wait.or(backups.retry))
+        Ok(Next::Wait.or(backups.retry).or(away))
     }
 
     /// What pgBackRest's repository host is made of.
@@ -136,7 +158,8 @@ impl Cluster {
 
     /// Applies an object unless that was done already; the result is the object as it is in the cluster.
     async fn apply(&mut self, object: &Value) -> anyhow::Result<Value> {
-        let name = format!("{} {}", object["kind"], object["metadata"]["name"]);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let name = format!("{} {}", text(&object["kind"]), text(&object["metadata"]["name"]));
         if let Some([wanted, applied]) = self.applied.get(&name).and_then(Value::as_array).map(Vec::as_slice)
             && wanted == object
         {
@@ -148,7 +171,9 @@ impl Cluster {
     }
 
     /// The instances of a set: those whose volumes are there keep their names, also after the cluster was made anew.
-    async fn replicas(&self, set: &Value) -> anyhow::Result<Vec<Replica>> {
+    /// First comes the one with the `leader`'s volume claim, or before there is a leader those with data, so that these
+    /// stay when there are to be fewer.
+    async fn replicas(&self, set: &Value, leader: Option<&str>) -> anyhow::Result<Vec<Replica>> {
         let set_name = set["name"].as_str().unwrap_or_default();
         let wanted = usize::try_from(set["replicas"].as_i64().unwrap_or(1)).unwrap_or(1);
         let mut names: Vec<String> = Vec::new();
@@ -160,6 +185,10 @@ impl Cluster {
                 }
             }
         }
+        names.sort_by_key(|name| match leader {
+            Some(leader) => claim(name) != leader,
+            None => !self.context.has_data(&self.key.namespace, &claim(name)),
+        });
         while names.len() < wanted {
             let random: String =
                 (0..4).filter_map(|_| SAFE.choose(&mut rand::rng())).map(|byte| char::from(*byte)).collect();
@@ -168,28 +197,26 @@ impl Cluster {
         Ok(names.into_iter().take(wanted).map(|name| Replica { set: set_name.to_owned(), name }).collect())
     }
 
-    /// Databases, roles and passwords, when there is a primary and something about them has changed.
-    async fn sql(&self, inner: &DynamicObject, users: &[(User, String)]) -> anyhow::Result<Option<Done>> {
-        let Some(server) = self.context.registry.get(&self.key).and_then(|instance| instance.server()) else {
-            return Ok(None);
-        };
-        let primary =
-            self.postgres_pods().await?.into_iter().any(|pod| {
-                label(&pod, "role") == "primary" && pod.data["status"]["phase"] == "Running" && !deleting(&pod)
-            });
-        if !primary {
-            return Ok(None);
+    /// Removes the instances that are not `kept`, but never the leader. Volumes and certificates have no owner and
+    /// stay.
+    async fn scale_down(&self, kept: &[String], leader: Option<&str>) -> anyhow::Result<()> {
+        for stateful in self.labelled(Kind::STATEFUL_SET, &format!(",{CRUNCHY}data=postgres")).await? {
+            let name = stateful.name_any();
+            if !kept.contains(&name) && leader != Some(claim(&name).as_str()) && !deleting(&stateful) {
+                self.context.delete(Kind::STATEFUL_SET, &self.key.namespace, &name).await?;
+                self.context.delete(Kind::CONFIG_MAP, &self.key.namespace, &format!("{name}-config")).await?;
+            }
         }
-        let (databases, roles) = users::revisions(users);
-        let status = &inner.data["status"];
-        if status["databaseRevision"] != databases || status["usersRevision"] != roles {
-            users::apply(&server, users).await?;
-        }
-        let mut system = status["patroni"]["systemIdentifier"].as_str().map(str::to_owned);
-        if system.is_none() {
-            system = server.system_identifier().await?;
-        }
-        Ok(Some(Done { databases, users: roles, system }))
+        Ok(())
+    }
+
+    /// Whether there is a pod with which the operator can work in the databases.
+    async fn has_primary(&self) -> kube::Result<bool> {
+        Ok(self
+            .postgres_pods()
+            .await?
+            .into_iter()
+            .any(|pod| label(&pod, "role") == "primary" && pod.data["status"]["phase"] == "Running" && !deleting(&pod)))
     }
 
     /// Deletes PostgreSQL pods that do not match their template any more; their StatefulSets do not do that by themselves.
@@ -227,6 +254,20 @@ impl Cluster {
         self.context.finalizers(Kind::INNER, &self.key.namespace, &inner.name_any(), remove).await?;
         Ok(Next::Wait)
     }
+}
+
+/// Databases, roles and passwords, when something about them has changed.
+async fn sql(server: &Server, inner: &DynamicObject, users: &[(User, String)]) -> anyhow::Result<Done> {
+    let (databases, roles) = users::revisions(users);
+    let status = &inner.data["status"];
+    if status["databaseRevision"] != databases || status["usersRevision"] != roles {
+        users::apply(server, users).await?;
+    }
+    let mut system = status["patroni"]["systemIdentifier"].as_str().map(str::to_owned);
+    if system.is_none() {
+        system = server.system_identifier().await?;
+    }
+    Ok(Done { databases, users: roles, system })
 }
 
 /// The images that are not set, by the names that the inner controller gives them; `None` when all are there.

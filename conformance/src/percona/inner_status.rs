@@ -30,11 +30,11 @@ impl Cluster {
     pub(super) async fn inner_status(
         &self,
         inner: &DynamicObject,
+        pods: &[DynamicObject],
         done: Option<&Done>,
         usable: bool,
         backups: &Outcome,
     ) -> anyhow::Result<Value> {
-        let pods = self.postgres_pods().await?;
         let stateful = self.labelled(Kind::STATEFUL_SET, "").await?;
         let deployment = self.context.get(Kind::DEPLOYMENT, &self.key.namespace, &self.key.named("pgbouncer")).await?;
         let workload = deployment.map_or(Value::Null, |mut deployment| deployment.data["status"].take());
@@ -56,7 +56,7 @@ impl Cluster {
         Ok(json!(without_nulls(json!({
             "conditions": if conditions.is_empty() { Value::Null } else { json!(conditions) },
             "databaseRevision": kept("databaseRevision", done.map(|done| json!(done.databases))),
-            "instances": instances(inner, &pods, &stateful, usable),
+            "instances": instances(inner, pods, &stateful, usable),
             "monitoring": kept("monitoring", done.map(|_| json!({ "exporterConfiguration": EXPORTER_REVISION }))),
             "observedGeneration": inner.metadata.generation,
             "patroni": kept(
@@ -81,6 +81,15 @@ fn instances(inner: &DynamicObject, pods: &[DynamicObject], stateful: &[DynamicO
     let sets = inner.data["spec"]["instances"].as_array().into_iter().flatten();
     sets.map(|set| {
         let mine: Vec<_> = pods.iter().filter(|pod| label(pod, "instance-set") == set["name"]).collect();
+        let mut before = inner.data["status"]["instances"].as_array().into_iter().flatten();
+        let before = before.find(|each| each["name"] == set["name"] && each["replicas"].is_number());
+        // The moment in which a pod takes the place of another: a pass of the real operator takes longer than that.
+        let mut workloads = stateful.iter().filter(|each| label(each, "instance-set") == set["name"]);
+        if let Some(before) = before.filter(|_| mine.is_empty() && workloads.any(is_between_pods)) {
+            let mut kept = before.clone();
+            kept.as_object_mut().map(|kept| kept.remove("readyReplicas"));
+            return kept;
+        }
         json!(without_nulls(json!({
             "name": set["name"],
             "readyReplicas": nonzero(mine.iter().filter(|pod| usable && is_ready(pod)).count()),
@@ -89,6 +98,12 @@ fn instances(inner: &DynamicObject, pods: &[DynamicObject], stateful: &[DynamicO
         })))
     })
     .collect()
+}
+
+/// Whether a StatefulSet wants a pod, and has not found out yet that the one that it had is gone.
+fn is_between_pods(stateful: &DynamicObject) -> bool {
+    let count = |part: &str| stateful.data[part]["replicas"].as_i64().unwrap_or_default();
+    count("spec") > 0 && count("status") > 0 && !deleting(stateful)
 }
 
 /// Whether a pod is of the revision that its StatefulSet wants.

@@ -3,7 +3,7 @@
 //! Parts layer: uses `postgres`, `pki`, `hosts` and the base modules. `secret`, `status`, `pod_status`, `names` and
 //! `objects` are pure; the passes (`outer`, `inner`, `deletion`) write through `context` only.
 //!
-//! It stands for three programs: the operator (`controller` and the passes), the Patroni in the pods and their
+//! It stands for three programs: the operator (`controller`, `crash` and the passes), the Patroni in the pods and their
 //! kubelet (`patroni` and `pods`). kube-controller-manager is the real one.
 
 pub mod backup;
@@ -11,6 +11,7 @@ mod certificates;
 mod cluster;
 mod context;
 mod controller;
+mod crash;
 mod deletion;
 mod double;
 mod events;

@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use kube::core::DynamicObject;
 use serde_json::{Map, Value, json};
 
-use super::cluster::{Cluster, deleting, is_ready, label, now};
+use super::cluster::{Cluster, deleting, now};
 use super::context::Kind;
 use super::names::{CRUNCHY, OUTER, PATRONI, STOP_WATCHERS, VERSION, owner};
 use super::status::{Seen, next, with_version};
@@ -15,8 +15,8 @@ use super::status::{Seen, next, with_version};
 const PERCONA: &str = "pgv2.percona.com/";
 
 impl Cluster {
-    /// One pass of the outer controller; with `report`, the status is written too.
-    pub(super) async fn outer(&mut self, mut cluster: DynamicObject, report: bool) -> anyhow::Result<()> {
+    /// One pass of the outer controller; with `report`, the status is written too. False when it could not go on.
+    pub(super) async fn outer(&mut self, mut cluster: DynamicObject, report: bool) -> anyhow::Result<bool> {
         let (namespace, name) = (self.key.namespace.clone(), self.key.name.clone());
         if cluster.data["spec"]["crVersion"].as_str().unwrap_or_default().is_empty() {
             let patch = json!({ "spec": { "crVersion": VERSION } });
@@ -33,22 +33,32 @@ impl Cluster {
                 }
             };
             let Some(changed) = self.context.finalizers(Kind::CLUSTER, &namespace, &name, add).await? else {
-                return Ok(());
+                return Ok(true);
             };
             cluster = changed;
         }
         let pods = self.postgres_pods().await?;
         // A defect of 2.8: while the first pod does not run, nothing of the cluster's spec or status moves on.
-        if let Some(pod) = pods.first() {
-            if pod.data["status"]["phase"] != "Running" {
-                return Ok(());
-            }
-            cluster = self.version(cluster, pod).await?;
+        match pods.first() {
+            Some(pod) if pod.data["status"]["phase"] != "Running" => return Ok(false),
+            Some(pod) => cluster = self.version(cluster, pod).await?,
+            None if self.is_between_pods().await? => return Ok(false),
+            None => {}
         }
         if self.translate(&cluster).await? && report {
-            self.report(&cluster, &pods).await?;
+            self.report(&cluster).await?;
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Whether the inner controller has seen pods, and now there are none: for the moment in which one takes the place
+    /// of another. A pass of the real operator takes longer than that.
+    async fn is_between_pods(&self) -> anyhow::Result<bool> {
+        let inner = self.context.get(Kind::INNER, &self.key.namespace, &self.key.name).await?;
+        Ok(inner.is_some_and(|inner| {
+            let mut sets = inner.data["status"]["instances"].as_array().into_iter().flatten();
+            inner.data["spec"]["shutdown"] != true && !deleting(&inner) && sets.any(|set| set["replicas"].is_number())
+        }))
     }
 
     /// What the first running pod says about its image.
@@ -117,33 +127,23 @@ impl Cluster {
         Ok(true)
     }
 
-    async fn report(&self, cluster: &DynamicObject, pods: &[DynamicObject]) -> anyhow::Result<()> {
-        let namespace = &self.key.namespace;
-        let inner = self.context.get(Kind::INNER, namespace, &self.key.name).await?;
-        // Nobody updates the status of one that is going away.
-        let going = inner.as_ref().is_some_and(deleting);
+    /// Writes the status. The counts are those of the inner status, which follow the databases: a pod that has become
+    /// ready since is not ready yet. (No trace has `ready` before the first login.)
+    async fn report(&self, cluster: &DynamicObject) -> anyhow::Result<()> {
+        let inner = self.context.get(Kind::INNER, &self.key.namespace, &self.key.name).await?;
         let inner = inner.map_or(Value::Null, |mut inner| inner.data["status"].take());
-        let deployment = self.context.get(Kind::DEPLOYMENT, namespace, &self.key.named("pgbouncer")).await?;
-        let count = |field: &str| {
-            deployment.as_ref().and_then(|deployment| deployment.data["status"][field].as_i64()).unwrap_or_default()
-        };
-        let held = self.context.faults.holds_ready(&self.key);
+        let count = |of: &Value, field: &str| of[field].as_i64().unwrap_or_default();
         let sets = cluster.data["spec"]["instances"].as_array().into_iter().flatten();
         let instances: Vec<(String, i64, i64)> = sets
             .filter_map(|set| {
-                let name = set["name"].as_str()?;
-                let mine: Vec<&DynamicObject> = pods.iter().filter(|pod| label(pod, "instance-set") == name).collect();
-                let ready = i64::try_from(mine.iter().filter(|pod| is_ready(pod)).count()).ok()?;
-                let known = inner["instances"].as_array().into_iter().flatten().find(|each| each["name"] == name);
-                let known = |field: &str| known.and_then(|set| set[field].as_i64()).unwrap_or_default();
-                if going {
-                    return Some((name.to_owned(), known("replicas"), known("readyReplicas")));
-                }
-                // A pod that has become ready since the inner controller looked is not ready yet: its databases are
-                // still to be made. (No trace has `ready` before the first login.)
-                Some((name.to_owned(), i64::try_from(mine.len()).ok()?, ready.min(known("readyReplicas"))))
+                let known =
+                    inner["instances"].as_array().into_iter().flatten().find(|each| each["name"] == set["name"]);
+                let known = known.unwrap_or(&Value::Null);
+                Some((set["name"].as_str()?.to_owned(), count(known, "replicas"), count(known, "readyReplicas")))
             })
             .collect();
+        let bouncer = &inner["proxy"]["pgBouncer"];
+        let (bouncers, ready) = (count(bouncer, "replicas"), count(bouncer, "readyReplicas"));
         let now = now();
         let host = self.key.host("pgbouncer");
         let seen = Seen {
@@ -153,7 +153,11 @@ impl Cluster {
             inner: &inner,
             instances: &instances,
             // A held cluster looks like one whose PgBouncer does not come up.
-            pgbouncer: if held { (count("replicas").max(1), 0) } else { (count("replicas"), count("readyReplicas")) },
+            pgbouncer: if self.context.faults.holds_ready(&self.key) {
+                (bouncers.max(1), 0)
+            } else {
+                (bouncers, ready)
+            },
             now: &now,
         };
         let status = next(&cluster.data["status"], &seen);
@@ -162,6 +166,22 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// Whether the operator can compare the cluster's `crVersion` with others; empty means its own.
+pub fn can_compare(cluster: &DynamicObject) -> bool {
+    let version = cluster.data["spec"]["crVersion"].as_str().unwrap_or_default();
+    version.is_empty() || is_version(version)
+}
+
+/// Whether a text is a version in the eyes of `hashicorp/go-version`: numbers between dots, then whatever follows a
+/// hyphen, a plus or, as in `1.0rc1`, a letter.
+fn is_version(text: &str) -> bool {
+    let text = text.strip_prefix('v').unwrap_or(text);
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (numbers, rest) = text.split_at(end);
+    let word = |c: char| c.is_ascii_alphanumeric() || "-~.+".contains(c);
+    numbers.split('.').all(|number| !number.is_empty()) && rest.chars().all(word) && !rest.ends_with(['-', '+', '.'])
 }
 
 /// Whether backups are on: they are, unless they are switched off.
@@ -269,5 +289,20 @@ mod tests {
         let off = inner_spec(&cluster(&json!({ "backups": { "enabled": false, "pgbackrest": { "repos": [] } } })));
         assert_eq!(off["backups"], json!({ "pgbackrest": {} }));
         assert_eq!(off.get("shutdown"), None);
+    }
+
+    #[rstest::rstest]
+    #[case("", true)]
+    #[case("2.8.2", true)]
+    #[case("v2.8", true)]
+    #[case("2.8.2-rc1+build.5", true)]
+    #[case("2.8rc1", true)]
+    #[case("not-a-version", false)]
+    #[case("2..8", false)]
+    #[case("2.8.", false)]
+    #[case("2.8-", false)]
+    #[case("2.8 2", false)]
+    fn a_cr_version_is_one_that_go_version_reads(#[case] version: &str, #[case] expected: bool) {
+        assert_eq!(can_compare(&cluster(&json!({ "crVersion": version }))), expected);
     }
 }

@@ -1,6 +1,7 @@
 //! The cases: how each trace is driven, and what of it must be the same.
 
 mod backups;
+mod changes;
 mod life;
 mod secrets;
 
@@ -37,6 +38,7 @@ pub fn all() -> Vec<Case> {
     let mut cases = life::cases();
     cases.extend(secrets::cases());
     cases.extend(backups::cases());
+    cases.extend(changes::cases());
     cases
 }
 
