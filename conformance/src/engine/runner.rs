@@ -26,8 +26,9 @@ use crate::scenario::{Operation, Scenario, Step, Timeout, Timeouts};
 
 /// Bounds a whole scenario, so that a mistake in one cannot hold up a run for ever.
 const SCENARIO_LIMIT: Duration = Duration::from_mins(10);
-/// Bounds the end of a scenario: faults cleared, namespace gone. Finalizers of the databases take most of it.
-const CLEANUP_LIMIT: Duration = Duration::from_mins(1);
+/// Bounds the end of a scenario: faults cleared, namespace gone. Finalizers of the databases take most of it, and what a scenario
+/// with hundreds of objects has left.
+const CLEANUP_LIMIT: Duration = Duration::from_mins(2);
 /// Bounds the time until a scenario can begin: the operator's state, and a namespace.
 const PREPARATION_LIMIT: Duration = Duration::from_secs(30);
 /// Bounds the look at logs and objects after a scenario.
