@@ -10,6 +10,7 @@ pub mod duration;
 pub mod embedded;
 pub mod engine;
 pub mod environment;
+mod escape;
 pub mod existing;
 pub mod exit;
 pub mod hosts;

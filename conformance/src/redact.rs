@@ -9,7 +9,9 @@ use std::sync::{OnceLock, PoisonError, RwLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::escape::{COMPONENT, UNRESERVED, URL_CRATE_USERINFO, USERINFO};
 
 /// Values shorter than this are not treated as secrets: they would blot out ordinary words.
 const SHORTEST: usize = 6;
@@ -24,6 +26,9 @@ pub const REDACTED: &str = "<redacted>";
 /// be built again whenever one comes.
 #[derive(Default)]
 struct Values {
+    /// What was registered.
+    registered: HashSet<String>,
+    /// The same in all encodings.
     known: HashSet<String>,
     /// Values by the bytes at their middle, with the place of these bytes.
     index: HashMap<[u8; SHORTEST], Vec<(usize, String)>>,
@@ -61,23 +66,17 @@ fn values() -> &'static RwLock<Values> {
     VALUES.get_or_init(RwLock::default)
 }
 
-/// What stays as it is when a query is escaped: RFC 3986's unreserved characters (Go's `url.QueryEscape`, Python's `quote`).
-const UNRESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-/// The same for the user part of a URI (Go's `url.UserPassword`).
-const USERINFO: AsciiSet = UNRESERVED.remove(b'$').remove(b'&').remove(b'+').remove(b',').remove(b';').remove(b'=');
-/// The same in JavaScript's `encodeURIComponent`.
-const COMPONENT: AsciiSet = UNRESERVED.remove(b'!').remove(b'\'').remove(b'(').remove(b')').remove(b'*');
-/// And of the `url` crate, for the user part.
-const CRATE: AsciiSet = USERINFO.remove(b'!').remove(b'\'').remove(b'(').remove(b')').remove(b'*').add(b';').add(b'=');
-
 /// Registers a secret value and the encodings in which it travels. Values under six bytes are ignored.
 pub fn register(value: &str) {
     if value.len() < SHORTEST {
         return;
     }
     let mut values = values().write().unwrap_or_else(PoisonError::into_inner);
-    for encoded in encodings(value) {
-        values.add(encoded);
+    // A watch tells of the same Secret again and again.
+    if values.registered.insert(value.to_owned()) {
+        for encoded in encodings(value) {
+            values.add(encoded);
+        }
     }
 }
 
@@ -85,7 +84,7 @@ pub fn register(value: &str) {
 fn encodings(value: &str) -> Vec<String> {
     let engines = [&general_purpose::STANDARD, &general_purpose::STANDARD_NO_PAD, &general_purpose::URL_SAFE];
     let mut encodings: Vec<String> = engines.into_iter().map(|engine| engine.encode(value)).collect();
-    for set in [NON_ALPHANUMERIC, &UNRESERVED, &USERINFO, &COMPONENT, &CRATE] {
+    for set in [NON_ALPHANUMERIC, UNRESERVED, USERINFO, COMPONENT, URL_CRATE_USERINFO] {
         let escaped = utf8_percent_encode(value, set).to_string();
         encodings.extend([in_lower_case(&escaped), escaped]);
     }

@@ -28,8 +28,8 @@ const ABANDONED: [&str; 1] = ["internal.percona.com/keep-job"];
 
 type Metadata = PartialObjectMeta<DynamicObject>;
 
-/// What is left in the namespace: the objects of each kind, with their finalizers.
-pub type Left = BTreeMap<String, Vec<String>>;
+/// What is left in the namespace: by kind and name of the objects, their finalizers.
+pub type Left = BTreeMap<String, BTreeMap<String, Vec<String>>>;
 
 /// Deletes everything in the namespace `name`, which refuses new objects already, waits until it is gone, and removes
 /// the namespace's own finalizer. `left` follows what remains, for the message when the time is over.
@@ -87,7 +87,7 @@ async fn is_filled(client: &Client, namespace: &str, kind: &ApiResource) -> Resu
 
 /// Waits until the API server has no object of the kind in the namespace.
 async fn gone(kind: &ApiResource, api: Api<Metadata>, left: &watch::Sender<Left>) {
-    let mut objects: BTreeMap<String, String> = BTreeMap::new();
+    let mut objects: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut events = std::pin::pin!(watcher(api.clone(), watcher::Config::default()).backoff(Backoff::default()));
     let mut listed = false;
     while let Some(event) = events.next().await {
@@ -102,7 +102,7 @@ async fn gone(kind: &ApiResource, api: Api<Metadata>, left: &watch::Sender<Left>
                 {
                     tracing::debug!("releasing {} {}: {error}", kind.kind, object.name_any());
                 }
-                objects.insert(object.name_any(), describe(&object));
+                objects.insert(object.name_any(), object.finalizers().to_vec());
             }
             Ok(watcher::Event::InitDone) => listed = true,
             Ok(watcher::Event::Delete(object)) => {
@@ -113,7 +113,7 @@ async fn gone(kind: &ApiResource, api: Api<Metadata>, left: &watch::Sender<Left>
             Err(error) => tracing::debug!("watching {}: {error}", kind.kind),
         }
         left.send_modify(|left| {
-            left.insert(kind.kind.clone(), objects.values().cloned().collect());
+            left.insert(kind.kind.clone(), objects.clone());
         });
         if listed && objects.is_empty() {
             break;
@@ -138,13 +138,6 @@ async fn release(api: &Api<Metadata>, object: &Metadata) -> Result<(), kube::Err
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
         Err(error) => Err(error),
-    }
-}
-
-fn describe(object: &Metadata) -> String {
-    match object.finalizers() {
-        [] => object.name_any(),
-        finalizers => format!("{} (finalizers: {})", object.name_any(), finalizers.join(", ")),
     }
 }
 

@@ -24,6 +24,9 @@ pub const SCENARIO_LABEL: &str = "conformance.dittofs.com/scenario";
 /// Pods of a scenario live under the strictest of the Pod Security Standards.
 const POD_SECURITY: (&str, &str) = ("pod-security.kubernetes.io/enforce", "restricted");
 
+/// The finalizers with which Kubernetes itself holds an object until what it owns is gone.
+const OF_KUBERNETES: [&str; 2] = ["foregroundDeletion", "orphan"];
+
 /// Characters of the scenario's name in its namespace's: names of objects and Services hang on it.
 const SLUG: usize = 32;
 
@@ -56,7 +59,7 @@ pub async fn create(client: &Client, scenario: &str, labels: BTreeMap<String, St
 }
 
 /// Deletes the namespace and waits until it is gone; the error says what is left in it. A server that still has a finalizer then is
-/// the operator's doing: nobody else gives it one.
+/// the operator's doing: nobody else but Kubernetes gives it one.
 pub async fn remove(client: &Client, name: &str, deadline: &Deadline) -> Result<(), Trouble> {
     let api: Api<Namespace> = Api::all(client.clone());
     let left = watch::Sender::new(Left::new());
@@ -79,7 +82,8 @@ pub async fn remove(client: &Client, name: &str, deadline: &Deadline) -> Result<
 
 fn remains(name: &str, deadline: &Deadline, left: &Left) -> Trouble {
     let message = format!("namespace {name} was not gone within {deadline}: {}", listing(left));
-    if left.get(SERVER).is_some_and(|servers| servers.iter().any(|server| server.contains("(finalizers: "))) {
+    let mut finalizers = left.get(SERVER).into_iter().flat_map(BTreeMap::values).flatten();
+    if finalizers.any(|finalizer| !OF_KUBERNETES.contains(&&**finalizer)) {
         Trouble::Failed(Failure::new(message))
     } else {
         Trouble::broken(message)
@@ -103,8 +107,7 @@ pub async fn remove_all(client: &Client, limit: Duration) -> kube::Result<(Vec<S
     for outcome in join_all(removals).await {
         match outcome {
             Ok(name) => removed.0.push(name),
-            Err(Trouble::Failed(Failure { message, .. }) | Trouble::Broken(message)) => removed.1.push(message),
-            Err(other) => removed.1.push(format!("{other:?}")),
+            Err(trouble) => removed.1.extend(trouble.failure().map(|failure| failure.message)),
         }
     }
     Ok(removed)
@@ -127,8 +130,14 @@ async fn gone(api: Api<Namespace>, name: &str) {
 }
 
 fn listing(left: &Left) -> String {
+    let object = |(name, finalizers): (&String, &Vec<String>)| match finalizers.as_slice() {
+        [] => name.clone(),
+        finalizers => format!("{name} (finalizers: {})", finalizers.join(", ")),
+    };
     let kinds = left.iter().filter(|(_, objects)| !objects.is_empty());
-    let kinds: Vec<String> = kinds.map(|(kind, objects)| format!("{kind} {}", objects.join(", "))).collect();
+    let kinds: Vec<String> = kinds
+        .map(|(kind, objects)| format!("{kind} {}", objects.iter().map(object).collect::<Vec<_>>().join(", ")))
+        .collect();
     if kinds.is_empty() { "it is empty, and still there".to_owned() } else { format!("left: {}", kinds.join("; ")) }
 }
 
@@ -148,25 +157,30 @@ mod tests {
 
     #[test]
     fn what_is_left_is_told_by_kind_with_its_finalizers() {
-        let left = Left::from([
-            ("PerconaPGCluster".to_owned(), vec!["demo (finalizers: percona.com/delete-pvc)".to_owned()]),
-            ("Pod".to_owned(), vec![]),
-        ]);
+        let mut left = held("PerconaPGCluster", &["percona.com/delete-pvc"]);
+        left.insert("Pod".to_owned(), BTreeMap::new());
         assert_eq!(listing(&left), "left: PerconaPGCluster demo (finalizers: percona.com/delete-pvc)");
         assert_eq!(listing(&Left::new()), "it is empty, and still there");
     }
 
+    /// An object `demo` of a kind, with these finalizers.
+    fn held(kind: &str, finalizers: &[&str]) -> Left {
+        let finalizers = finalizers.iter().map(|&finalizer| finalizer.to_owned()).collect();
+        [(kind.to_owned(), [("demo".to_owned(), finalizers)].into())].into()
+    }
+
     #[rstest]
-    #[case::of_the_operator("DittoServer", "demo (finalizers: example.com/x)", true)]
-    #[case::on_its_way("DittoServer", "demo", false)]
-    #[case::of_percona("PerconaPGCluster", "demo (finalizers: percona.com/delete-pvc)", false)]
+    #[case::of_the_operator("DittoServer", &["example.com/x"], true)]
+    #[case::also_of_the_operator("DittoServer", &["foregroundDeletion", "example.com/x"], true)]
+    #[case::on_its_way("DittoServer", &[], false)]
+    #[case::waits_for_what_it_owns("DittoServer", &["foregroundDeletion"], false)]
+    #[case::of_percona("PerconaPGCluster", &["percona.com/delete-pvc"], false)]
     fn a_finalizer_that_the_operator_leaves_is_its_failure(
         #[case] kind: &str,
-        #[case] object: &str,
+        #[case] finalizers: &[&str],
         #[case] failed: bool,
     ) {
-        let left = Left::from([(kind.to_owned(), vec![object.to_owned()])]);
         let deadline = Deadline::after("cleanup", Duration::ZERO);
-        assert_eq!(matches!(remains("a", &deadline, &left), Trouble::Failed(_)), failed);
+        assert_eq!(matches!(remains("a", &deadline, &held(kind, finalizers)), Trouble::Failed(_)), failed);
     }
 }

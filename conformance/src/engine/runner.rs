@@ -296,11 +296,7 @@ impl Run {
     /// Takes note of trouble in an operation, with the evidence of the moment.
     async fn failed(&mut self, trouble: Trouble, place: Place, context: &Context) {
         self.trouble(&trouble);
-        let failure = match trouble {
-            Trouble::Failed(failure) => failure,
-            Trouble::Broken(reason) => Failure::new(reason),
-            Trouble::Unsupported(_) | Trouble::Interrupted => return,
-        };
+        let Some(failure) = trouble.failure() else { return };
         // The namespace looks the same for all that fails after the first failure.
         let report = if self.outcome.failures.is_empty() {
             gather(place, failure, context).await
@@ -313,11 +309,7 @@ impl Run {
     /// Takes note of trouble at `step`, without evidence.
     fn noted(&mut self, trouble: Trouble, step: &str) {
         self.trouble(&trouble);
-        let failure = match trouble {
-            Trouble::Failed(failure) => failure,
-            Trouble::Broken(reason) => Failure::new(reason),
-            Trouble::Unsupported(_) | Trouble::Interrupted => return,
-        };
+        let Some(failure) = trouble.failure() else { return };
         self.outcome.failures.push(FailureReport::bare(self.place(step), &failure));
     }
 

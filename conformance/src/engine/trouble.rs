@@ -109,4 +109,13 @@ impl Trouble {
     pub fn broken(message: impl std::fmt::Display) -> Self {
         Self::Broken(redact::redact(&message.to_string()))
     }
+
+    /// What went wrong, whosever fault it is; none when nothing was tried to its end.
+    pub fn failure(self) -> Option<Failure> {
+        match self {
+            Self::Failed(failure) => Some(failure),
+            Self::Broken(reason) => Some(Failure::new(reason)),
+            Self::Unsupported(_) | Self::Interrupted => None,
+        }
+    }
 }

@@ -110,7 +110,7 @@ impl Context {
     }
 }
 
-#[allow(clippy::too_many_arguments)] // An Event has that many parts, and nobody else makes one.
+#[allow(clippy::too_many_arguments, reason = "an Event has that many parts, and nobody else makes one")]
 fn body(
     namespace: &str,
     name: &str,

@@ -7,12 +7,13 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, utf8_percent_encode};
 use postgres_protocol::password::scram_sha_256;
 use rand::Rng;
 use rand::seq::IndexedRandom as _;
 use sha2::{Digest as _, Sha256};
 
+use crate::escape::{UNRESERVED, USERINFO};
 use crate::redact;
 
 /// The data of a Secret, decoded.
@@ -24,22 +25,8 @@ const ALPHANUMERIC: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 /// What `ASCII` passwords hold beside letters and digits.
 const SPECIAL: &[u8] = b"()*+,-./:;<=>?@[]^_{|}";
 
-/// What stays as it is in the user part of a URI: Go's `url.UserPassword`, checked against 34 real passwords.
-const USERINFO: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~')
-    .remove(b'$')
-    .remove(b'&')
-    .remove(b'+')
-    .remove(b',')
-    .remove(b';')
-    .remove(b'=');
 /// What stays as it is in the path of a URI (Go's `url.URL`).
 const PATH: &AsciiSet = &USERINFO.remove(b'/').remove(b':').remove(b'@');
-/// What stays as it is in a query (Go's `url.QueryEscape`; a space, which it writes as `+`, is in no password of ours).
-const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The characters of a generated password (`users[].password.type`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,8 +107,8 @@ fn jdbc(user: &str, password: &str, host: &str, port: u16, dbname: &str, between
     format!(
         "jdbc:postgresql://{host}:{port}/{}?password={}&{between}user={}",
         utf8_percent_encode(dbname, PATH),
-        utf8_percent_encode(password, QUERY),
-        utf8_percent_encode(user, QUERY)
+        utf8_percent_encode(password, UNRESERVED),
+        utf8_percent_encode(user, UNRESERVED)
     )
 }
 
