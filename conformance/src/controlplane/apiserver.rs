@@ -85,6 +85,7 @@ pub(super) fn launch(binary: &Path, directory: &Path, port: u16) -> Launch {
         .arg(format!("--audit-log-path={}", file("audit.log")))
         // In MiB: never rotated, so that what has been read stays where it was.
         .arg("--audit-log-maxsize=1048576")
+        .envs(super::memory::collect_rarely(700))
         .directory(directory)
         .log(directory.join("kube-apiserver.log"))
 }

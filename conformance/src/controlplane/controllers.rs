@@ -43,6 +43,7 @@ pub(super) fn launch(binary: &Path, directory: &Path) -> Launch {
         .arg("--kube-api-burst=2000")
         .arg("--concurrent-gc-syncs=20")
         .arg("--concurrent-namespace-syncs=20")
+        .envs(super::memory::collect_rarely(200))
         .directory(directory)
         .log(directory.join("kube-controller-manager.log"))
 }

@@ -30,6 +30,7 @@ pub(super) fn launch(binary: &Path, directory: &Path) -> Launch {
         .arg("--initial-advertise-peer-urls=http://localhost:1")
         .arg("--initial-cluster=conformance=http://localhost:1")
         .arg("--log-level=warn")
+        .envs(super::memory::collect_rarely(200))
         .directory(directory)
         .log(directory.join("etcd.log"))
         .grace(Duration::from_secs(5))

@@ -13,6 +13,7 @@ mod controllers;
 mod crds;
 mod etcd;
 mod kubeconfig;
+mod memory;
 mod plane;
 mod prepared;
 mod ready;
