@@ -141,7 +141,7 @@ bench *ARGS:
 defects *ARGS:
     cargo test -p conformance --test defects -- --ignored {{ ARGS }}
 
-# The same with up to six defects in one operator: a fifth of the time, nearly the same verdict
+# The same with up to six defects in one operator: a quarter of the time, nearly the same verdict
 defects-together *ARGS:
     DEFECTS_TOGETHER=6 cargo test -p conformance --test defects -- --ignored {{ ARGS }}
 

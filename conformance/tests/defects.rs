@@ -8,7 +8,7 @@
 //! must fail. That takes hours: with `DEFECT_SCENARIOS` only the scenarios that must fail are run, and those that its globs
 //! name (`DEFECT_SCENARIOS='gate/* pods/*'`), so that of all others nothing is known. With `DEFECTS_TOGETHER=6`
 //! (`just defects-together`) up to six are built into one operator: such that no two change the same file, nor fail the same
-//! scenario, and none is judged by what needs a run in which all others pass. That takes a fifth of the time and says nearly
+//! scenario, and none is judged by what needs a run in which all others pass. That takes a quarter of the time and says nearly
 //! the same; what it misses is a scenario that two defects flip and one names. Where it finds a difference, judge the
 //! defects one by one.
 

@@ -44,7 +44,7 @@ async fn pods_live_as_under_a_kubelet() {
         directory: run.directory().join("control-plane"),
         spawner: spawner.clone(),
         crds: CustomResources::default(),
-        cache: Cache::default_root().unwrap().join("control-planes"),
+        cache: Cache::default_root().unwrap(),
         audit: conformance::controlplane::Audit::default(),
     })
     .await

@@ -32,7 +32,7 @@ pub struct Options {
     pub spawner: Spawner,
     /// Installed from the beginning.
     pub crds: CustomResources,
-    /// Where prepared etcd data is kept between runs.
+    /// The root of the suite's cache; prepared etcd data has a directory of its own in it.
     pub cache: PathBuf,
     /// What its audit log holds.
     pub audit: Audit,
@@ -53,7 +53,7 @@ impl ControlPlane {
         create_private(directory)?;
         let key = prepared::key(binaries, crds).context("looking at the control plane's programs")?;
         let data = etcd::data(directory);
-        prepared::provide(cache, &key, &data, async || {
+        prepared::provide(&cache.join(prepared::ENTRIES), &key, &data, async || {
             let directory = directory.join("prepare");
             create_private(&directory)?;
             let server = Server::start(binaries, &directory, *audit, spawner).await?;

@@ -17,6 +17,9 @@ use super::server::Binaries;
 /// Changes when what [`super::plane`] puts into a prepared directory does.
 const FORMAT: &str = "1";
 
+/// Where the entries are in the cache: a directory of their own, from which what is old is removed.
+pub(super) const ENTRIES: &str = "control-planes";
+
 /// An entry that nobody has used for so long is removed when another one is made: each takes about 70 MB.
 const KEEP_FOR: Duration = Duration::from_hours(30 * 24);
 

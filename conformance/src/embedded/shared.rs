@@ -78,7 +78,7 @@ impl Parts {
             directory: directory.to_owned(),
             spawner: spawner.clone(),
             crds: crds.clone(),
-            cache: self.cache.join("control-planes"),
+            cache: self.cache.clone(),
             audit: self.audit,
         })
         .await

@@ -13,8 +13,8 @@ const HEAD: &str = "\
 Written by `just generate` from the patch files beside the scenarios. Each breaks the bundled operator in one way; `just defects` builds it,
 runs every scenario against it, and passes when exactly the named ones fail and say what the snapshot holds. `just defects gate::` runs those of
 one area, `DEFECT_JOBS=2` two at a time; with `DEFECT_SCENARIOS='gate/* pods/*'` only the named scenarios and these are run.
-`just defects-together` builds up to six into one operator, such that no two change the same file or fail the same scenario, and takes a fifth of
-the time; a scenario that two of them flip and one names goes unnoticed there.
+`just defects-together` builds up to six into one operator, such that no two change the same file or fail the same scenario, and takes a quarter
+of the time; a scenario that two of them flip and one names goes unnoticed there.
 
 | defect | what is wrong | what must fail | |
 |---|---|---|---|

@@ -79,7 +79,7 @@ impl Bench {
             directory: self.run.directory().join("control-plane"),
             spawner: self.spawner.clone(),
             crds,
-            cache: Cache::default_root().unwrap().join("control-planes"),
+            cache: Cache::default_root().unwrap(),
             audit: conformance::controlplane::Audit::default(),
         })
         .await
