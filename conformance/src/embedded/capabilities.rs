@@ -40,6 +40,11 @@ fn without_election(implementation: &Implementation) -> Option<(Capability, Stri
     implementation.leader_election.is_none().then_some((Capability::LeaderElection, reason))
 }
 
+fn without_previous(implementation: &Implementation) -> Option<(Capability, String)> {
+    let reason = format!("the file of {} names no previous release (previous)", implementation.name);
+    implementation.previous.is_none().then_some((Capability::PreviousRelease, reason))
+}
+
 /// The capabilities of an environment made of `parts` for `implementation`.
 pub(super) fn capabilities(parts: &Parts, implementation: &Implementation, webhook: bool) -> Capabilities {
     let mut absent = never();
@@ -64,6 +69,7 @@ fn complete(mut absent: BTreeMap<Capability, String>, implementation: &Implement
         absent.insert(Capability::Webhook, format!("{} has no webhook, says its file", implementation.name));
     }
     absent.extend(without_election(implementation));
+    absent.extend(without_previous(implementation));
     let single = without_control_planes(implementation);
     let aside = single.is_none();
     absent.extend(single);

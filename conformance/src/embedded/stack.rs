@@ -143,6 +143,7 @@ impl Stack {
             Fault::FailOperatorRequests { how } => self.operator.fail_requests(*how).await.map_err(Unusable::or_broken),
             Fault::LeaderElection {} => self.operator.elect().await.map_err(Unusable::or_broken),
             Fault::SuspendLeader {} => self.operator.suspend_leader().await.map_err(Unusable::or_broken),
+            Fault::PreviousRelease {} => self.downgrade().await,
             Fault::PerconaAbsent {} => self.remove_percona().await.map_err(Unusable::or_broken),
             Fault::S3Outage { bucket } => {
                 self.shared.s3.begin_outage(bucket);
@@ -175,6 +176,7 @@ impl Stack {
             Fault::FailOperatorRequests { .. } => self.let_requests_pass().await,
             Fault::LeaderElection {} => self.end_election().await,
             Fault::SuspendLeader {} => self.operator.wake_leader().await.map_err(Unusable::or_broken),
+            Fault::PreviousRelease {} => self.operator.upgrade().await.map_err(Unusable::or_broken),
             Fault::PerconaAbsent {} => self.shared.percona.install(&self.client).await.map_err(Unusable::or_broken),
             Fault::S3Outage { bucket } => {
                 self.shared.s3.end_outage(bucket);
@@ -230,6 +232,12 @@ impl Stack {
             ));
         }
         Ok(())
+    }
+
+    /// What the previous release cannot do is not held against the one under test.
+    async fn downgrade(&self) -> Result<(), EnvironmentError> {
+        let broken = |error| EnvironmentError::Broken(format!("the previous release cannot be had: {error:#}"));
+        self.operator.downgrade().await.map_err(broken)
     }
 
     async fn with_percona<T>(&self, act: impl AsyncFnOnce(&Double) -> T) -> Result<T, EnvironmentError> {

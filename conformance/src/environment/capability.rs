@@ -29,6 +29,8 @@ pub enum Capability {
     OperatorRequests,
     /// Two processes of the operator under test can elect a leader.
     LeaderElection,
+    /// The previous release of the operator under test can take its place.
+    PreviousRelease,
     /// Percona can be stopped and started, and its Secret and its `ready` held.
     PerconaControl,
     /// The S3 endpoint can be taken away.

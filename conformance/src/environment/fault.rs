@@ -47,6 +47,10 @@ pub enum Fault {
     /// While [`Fault::LeaderElection`] is in force: the process that leads is suspended (SIGSTOP) at its next write of an object,
     /// which the API server carries out, and answers only later. Cleared: it goes on (SIGCONT), with that answer.
     SuspendLeader {},
+    /// The previous release of the operator under test (`previous` in its implementation file) takes its place: its manifests are
+    /// installed, the process is stopped (SIGTERM), and that of the previous release started. Cleared: the same the other
+    /// way round, which is the upgrade. In force, and cleared, when the process is ready.
+    PreviousRelease {},
     /// Percona's operator is stopped; cleared: it is started again.
     StopPercona {},
     /// The PostgreSQL server of a cluster is killed (SIGKILL); it comes back by itself.
@@ -86,7 +90,8 @@ impl Fault {
             Self::PerconaAbsent {}
             | Self::FailOperatorRequests { .. }
             | Self::LeaderElection {}
-            | Self::SuspendLeader {} => Isolation::Cluster,
+            | Self::SuspendLeader {}
+            | Self::PreviousRelease {} => Isolation::Cluster,
             Self::StopOperator {} | Self::KillOperator {} | Self::KillOperatorAtWrites {} | Self::StopPercona {} => {
                 Isolation::Operator
             }

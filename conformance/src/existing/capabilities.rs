@@ -81,6 +81,10 @@ impl Seen {
             "the operator of an existing cluster talks to its API server without us in between; use --env embedded";
         absent(Capability::OperatorRequests, direct);
         absent(Capability::LeaderElection, direct);
+        absent(
+            Capability::PreviousRelease,
+            "the operator of an existing cluster is the one that is in it; use --env embedded",
+        );
         absent(Capability::AuditLog, "the audit log of an existing cluster is not reached through its API server");
         absent(Capability::NetworkPolicy, "whether the cluster's network enforces policies is not known");
         capabilities
@@ -104,6 +108,7 @@ mod tests {
             Capability::OperatorControl,
             Capability::OperatorRequests,
             Capability::LeaderElection,
+            Capability::PreviousRelease,
             Capability::PerconaControl,
             Capability::S3Control,
             Capability::ControlPlanes,

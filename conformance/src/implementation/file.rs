@@ -58,6 +58,10 @@ pub struct Implementation {
     /// How one of several processes of it is made to lead. Without this, scenarios about that are skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader_election: Option<LeaderElection>,
+    /// The implementation file of the release before this one, relative to this file. Both releases are built then. Without
+    /// this, the scenario about upgrades is skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<PathBuf>,
     /// The images in its pods.
     pub images: Images,
     /// How it is installed into a cluster of real nodes, for `--env kind`. Without this, it can be judged in the embedded
@@ -212,14 +216,27 @@ pub enum LoadError {
 }
 
 impl Implementation {
-    /// Reads a file. Its directory becomes absolute.
+    /// Reads a file. What it says of directories and files becomes absolute.
     pub fn load(path: &Path) -> Result<Self, LoadError> {
+        let implementation = Self::load_alone(path)?;
+        implementation.load_previous()?;
+        Ok(implementation)
+    }
+
+    /// The release before this one, if its file names it. What came before that is not asked.
+    pub fn load_previous(&self) -> Result<Option<Self>, LoadError> {
+        let previous = self.previous.as_deref().map(Self::load_alone).transpose()?;
+        Ok(previous.map(|previous| Self { previous: None, ..previous }))
+    }
+
+    fn load_alone(path: &Path) -> Result<Self, LoadError> {
         let failed = |source| LoadError::Read { path: path.to_owned(), source };
         let text = std::fs::read_to_string(path).map_err(failed)?;
         let mut implementation = Self::parse(&path.display().to_string(), &text)?;
         let parent = std::path::absolute(path).map_err(failed)?;
         let parent = parent.parent().unwrap_or(Path::new("/"));
         let directory = parent.join(&implementation.directory);
+        implementation.previous = implementation.previous.map(|previous| parent.join(previous));
         implementation.directory =
             std::fs::canonicalize(&directory).map_err(|source| LoadError::Read { path: directory, source })?;
         Ok(implementation)
@@ -286,6 +303,7 @@ start:
 ready: http://127.0.0.1:${healthPort}/readyz
 webhook: { port: 9443 }
 leaderElection: { arguments: [--leader-elect] }
+previous: last.yaml
 images: { workload: [ghcr.io/somebody/dittofs] }
 unsupported:
   - { requirement: backup/*, reason: it makes no backups }
@@ -315,6 +333,19 @@ tolerate: [missing-images, missing-proxy]
         let error = Implementation::parse("bad.yaml", &GOOD.replace(good, bad)).unwrap_err();
         let name = std::thread::current().name().unwrap().rsplit("::").next().unwrap().to_owned();
         insta::assert_snapshot!(name, error);
+    }
+
+    #[test]
+    fn the_previous_release_is_found_beside_the_file_and_asked_for_none_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let (this, last) = (directory.path().join("this.yaml"), directory.path().join("last.yaml"));
+        std::fs::write(&this, GOOD).unwrap();
+        let error = Implementation::load(&this).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("cannot read the implementation file {}: ", last.display())), "{error}");
+        // It names itself.
+        std::fs::write(&last, GOOD.replace("1.2.3", "1.2.2")).unwrap();
+        let previous = Implementation::load(&this).unwrap().load_previous().unwrap().unwrap();
+        assert_eq!((previous.version.as_str(), previous.previous), ("1.2.2", None));
     }
 
     #[test]

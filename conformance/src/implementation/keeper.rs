@@ -47,6 +47,8 @@ pub(super) enum Order {
     SuspendLeader(oneshot::Sender<anyhow::Result<()>>),
     WakeLeader(oneshot::Sender<anyhow::Result<()>>),
     EndElection(oneshot::Sender<anyhow::Result<Handover>>),
+    Downgrade(oneshot::Sender<anyhow::Result<()>>),
+    Upgrade(oneshot::Sender<anyhow::Result<()>>),
 }
 
 /// Owns the process.
@@ -63,6 +65,8 @@ pub(super) struct Keeper {
     failing_since: Instant,
     /// While the process is the standby of another one.
     leader: Option<Leader>,
+    /// That of the release under test, while the previous one runs.
+    successor: Option<Place>,
 }
 
 impl Keeper {
@@ -76,6 +80,7 @@ impl Keeper {
             relay: None,
             failing_since: Instant::now(),
             leader: None,
+            successor: None,
         }
     }
 
@@ -107,8 +112,9 @@ impl Keeper {
                     self.process = None;
                     let wait = self.back_off.after(self.started.elapsed());
                     self.restart = Some(Instant::now() + wait);
-                    // Without its API server, many an operator loses its lease and ends.
-                    let expected = self.relay.as_ref().is_some_and(Relay::is_failing);
+                    // Without its API server, many an operator loses its lease and ends; what the previous release does is not judged.
+                    let failing = self.relay.as_ref().is_some_and(Relay::is_failing);
+                    let expected = failing || self.successor.is_some();
                     state.send_modify(|state| state.unexpected_exits += u32::from(!expected));
                     tracing::warn!(%status, ?wait, "the operator under test has ended by itself, it is restarted");
                 }
@@ -140,12 +146,7 @@ impl Keeper {
     async fn carry_out(&mut self, order: Order, state: &watch::Sender<State>) {
         match order {
             Order::Stop(done) => {
-                self.restart = None;
-                let status = match self.process.take() {
-                    Some(process) => Some(process.stop().await),
-                    None => None,
-                };
-                let killed = status.and_then(|status| status.signal()) == Some(Signal::SIGKILL as i32);
+                let killed = self.stop().await;
                 state.send_modify(|state| state.killed += u32::from(killed));
                 self.tell(state);
                 let _ = done.send(());
@@ -194,6 +195,16 @@ impl Keeper {
                 self.tell(state);
                 let _ = done.send(outcome);
             }
+            Order::Downgrade(done) => {
+                let outcome = self.downgrade().await;
+                self.tell(state);
+                let _ = done.send(outcome);
+            }
+            Order::Upgrade(done) => {
+                let outcome = self.upgrade().await.map_err(Unusable::blame);
+                self.tell(state);
+                let _ = done.send(outcome);
+            }
         }
     }
 
@@ -237,14 +248,55 @@ impl Keeper {
         Ok(handover)
     }
 
+    async fn downgrade(&mut self) -> anyhow::Result<()> {
+        let previous = self.place.of_previous()?;
+        self.successor = Some(self.exchange(previous).await?);
+        self.begin().await
+    }
+
+    async fn upgrade(&mut self) -> anyhow::Result<()> {
+        let successor =
+            self.successor.take().context("the previous release does not run: previousRelease is not in force")?;
+        self.exchange(successor).await?;
+        self.begin().await
+    }
+
+    /// Makes place for another release, as a Deployment with the strategy `Recreate` does. Its manifests are installed while the former one
+    /// runs, as by Helm or kubectl; the webhooks of that are gone with it. Returns the former place.
+    async fn exchange(&mut self, place: Place) -> anyhow::Result<Place> {
+        place.install().await?;
+        self.place.unregister_webhooks().await?;
+        self.stop().await;
+        Ok(std::mem::replace(&mut self.place, place))
+    }
+
+    async fn begin(&mut self) -> anyhow::Result<()> {
+        self.try_start().await?;
+        self.place.register_webhooks().await
+    }
+
+    /// Stops the process (SIGTERM). Says whether it had to be killed.
+    async fn stop(&mut self) -> bool {
+        self.restart = None;
+        let status = match self.process.take() {
+            Some(process) => Some(process.stop().await),
+            None => None,
+        };
+        status.and_then(|status| status.signal()) == Some(Signal::SIGKILL as i32)
+    }
+
     async fn lead_through(&mut self, relay: Relay) -> anyhow::Result<()> {
         self.kill().await;
         self.relay = Some(relay);
         self.start().await
     }
 
-    /// Starts the process, and returns when it is ready. One that does not get ready is started again later.
+    /// Starts the process, and returns when it is ready. One that does not get ready is started again later, and is to blame.
     pub async fn start(&mut self) -> anyhow::Result<()> {
+        self.try_start().await.map_err(Unusable::blame)
+    }
+
+    async fn try_start(&mut self) -> anyhow::Result<()> {
         (self.restart, self.started) = (None, Instant::now());
         match self.launch().await {
             Ok(process) => {
@@ -253,7 +305,7 @@ impl Keeper {
             }
             Err(error) => {
                 self.restart = Some(Instant::now() + self.back_off.after(Duration::ZERO));
-                Err(Unusable::blame(error))
+                Err(error)
             }
         }
     }

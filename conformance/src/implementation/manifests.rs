@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind, TypeMeta};
 use kube::discovery::{Scope, pinned_kind};
 use kube::{Client, ResourceExt};
@@ -119,6 +120,24 @@ impl Manifests {
         let names: Vec<String> = self.crds.iter().map(ResourceExt::name_any).collect();
         wait_until_established(client, &names).await?;
         apply(client, namespace, &self.objects).await
+    }
+
+    /// Takes the webhooks away. Those that are not there are let be.
+    pub async fn unregister_webhooks(&self, client: &Client) -> anyhow::Result<()> {
+        for object in &self.webhooks {
+            let (name, kind) = (object.name_any(), kind(object));
+            let parameters = DeleteParams::default();
+            let deleted = if kind.starts_with("Validating") {
+                Api::<ValidatingWebhookConfiguration>::all(client.clone()).delete(&name, &parameters).await.map(drop)
+            } else {
+                Api::<MutatingWebhookConfiguration>::all(client.clone()).delete(&name, &parameters).await.map(drop)
+            };
+            match deleted {
+                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                other => other.with_context(|| format!("deleting {kind} {name}"))?,
+            }
+        }
+        Ok(())
     }
 
     /// Registers the webhooks as served on 127.0.0.1:`port` with a certificate that `authority` (PEM) signed.

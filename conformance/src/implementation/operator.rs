@@ -4,14 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use kube::Client;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::election::Handover;
 use super::failed::Failed;
 use super::keeper::{Keeper, Order, State};
 use super::place::Place;
-use super::setup::{Options, Prepared, Site};
+use super::setup::{Options, Prepared};
 use super::unusable::Unusable;
 use crate::environment::{OperatorState, RequestFailure};
 use crate::pki::Authority;
@@ -33,28 +32,22 @@ impl Operator {
     /// Its manifests must be installed: see [`Prepared::install`].
     pub async fn start(prepared: Arc<Prepared>, options: Options) -> anyhow::Result<Self> {
         std::fs::create_dir(&options.directory).with_context(|| format!("creating {}", options.directory.display()))?;
-        let log = options.directory.join("operator.log");
-        let authority = Authority::create("dittofs-conformance webhook")?;
+        let authority = Arc::new(Authority::create("dittofs-conformance webhook")?);
         let mut attempt = 1;
         let keeper = loop {
-            let site = Site::choose(&prepared, &authority, &options.directory)?;
-            let place = Place { prepared: Arc::clone(&prepared), options: options.clone(), site, log: log.clone() };
+            let place = Place::choose(Arc::clone(&prepared), options.clone(), Arc::clone(&authority))?;
             let mut keeper = Keeper::new(place);
             match keeper.start().await {
                 Ok(()) => break keeper,
                 Err(_) if attempt < PORT_ATTEMPTS && keeper.place().port_was_taken() => {
-                    std::fs::remove_file(&log)?;
+                    std::fs::remove_file(&keeper.place().log)?;
                     attempt += 1;
                 }
                 Err(error) => return Err(Unusable::blame(error)),
             }
         };
-        if prepared.has_webhook() {
-            let client = Client::try_from(options.access.config().await?)?;
-            let port = keeper.place().site.webhook_port;
-            let registered = prepared.manifests.register_webhooks(&client, port, authority.certificate()).await;
-            registered.map_err(Unusable::blame)?;
-        }
+        keeper.place().register_webhooks().await.map_err(Unusable::blame)?;
+        let log = keeper.place().log.clone();
         let (orders, queue) = mpsc::channel(1);
         let (tell, state) = watch::channel(State { running: true, ..State::default() });
         tokio::spawn(keeper.keep(queue, tell));
@@ -123,6 +116,19 @@ impl Operator {
     /// ready.
     pub async fn end_election(&self) -> anyhow::Result<Handover> {
         self.order(Order::EndElection).await?
+    }
+
+    /// The previous release takes its place, with its manifests. Returns when that is ready.
+    ///
+    /// # Errors
+    /// The file names none, or that one cannot be installed or started.
+    pub async fn downgrade(&self) -> anyhow::Result<()> {
+        self.order(Order::Downgrade).await?
+    }
+
+    /// Ends [`Operator::downgrade`]: it takes the place of the previous release, with its manifests. Returns when it is ready.
+    pub async fn upgrade(&self) -> anyhow::Result<()> {
+        self.order(Order::Upgrade).await?
     }
 
     async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> anyhow::Result<T> {

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use kube::Client;
 use tokio::net::TcpStream;
 
 use super::http;
 use super::setup::{Options, Prepared, Site, launch, write_kubeconfig};
 use crate::controlplane::{Access, ready, tail};
+use crate::pki::Authority;
 use crate::process::Process;
 
 /// How long the operator may take until it is ready.
@@ -19,18 +21,66 @@ pub(super) const READY_WITHIN: Duration = Duration::from_secs(30);
 pub(super) struct Place {
     pub prepared: Arc<Prepared>,
     pub options: Options,
-    pub site: Site,
     pub log: PathBuf,
+    site: Site,
+    /// Has signed the certificate of the webhook.
+    authority: Arc<Authority>,
 }
 
 impl Place {
+    /// Chooses one in the directory of `options`, which must exist.
+    pub fn choose(prepared: Arc<Prepared>, options: Options, authority: Arc<Authority>) -> anyhow::Result<Self> {
+        let site = Site::choose(&prepared, &authority, &options.directory)?;
+        let log = options.directory.join("operator.log");
+        Ok(Self { prepared, options, log, site, authority })
+    }
+
     /// One for a second process: it has a directory, ports and a kubeconfig of its own, and writes into the same log.
     pub fn beside(&self, name: &str) -> anyhow::Result<Self> {
+        let options = self.below(name)?;
+        let site = self.site.beside(&options.directory)?;
+        let (prepared, authority) = (Arc::clone(&self.prepared), Arc::clone(&self.authority));
+        Ok(Self { prepared, options, log: self.log.clone(), site, authority })
+    }
+
+    /// One for the release before this one, which writes into the same log.
+    pub fn of_previous(&self) -> anyhow::Result<Self> {
+        let previous = self.prepared.previous.clone();
+        let previous = previous.with_context(|| {
+            format!("the file of {} names no previous release (previous)", self.prepared.implementation.name)
+        })?;
+        let place = Self::choose(previous, self.below("previous")?, Arc::clone(&self.authority))?;
+        Ok(Self { log: self.log.clone(), ..place })
+    }
+
+    fn below(&self, name: &str) -> anyhow::Result<Options> {
         let directory = self.options.directory.join(name);
         std::fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
-        let site = self.site.beside(&directory)?;
-        let options = Options { directory, ..self.options.clone() };
-        Ok(Self { prepared: Arc::clone(&self.prepared), options, site, log: self.log.clone() })
+        Ok(Options { directory, ..self.options.clone() })
+    }
+
+    /// Installs everything but the webhooks.
+    pub async fn install(&self) -> anyhow::Result<()> {
+        let namespace = &self.prepared.implementation.service_account.namespace;
+        self.prepared.manifests.install(&self.client().await?, namespace).await
+    }
+
+    /// Lets the API server call the webhook, if there is one. Its process must be ready.
+    pub async fn register_webhooks(&self) -> anyhow::Result<()> {
+        if !self.prepared.has_webhook() {
+            return Ok(());
+        }
+        let (port, certificate) = (self.site.webhook_port, self.authority.certificate());
+        self.prepared.manifests.register_webhooks(&self.client().await?, port, certificate).await
+    }
+
+    /// The API server calls the webhook no more.
+    pub async fn unregister_webhooks(&self) -> anyhow::Result<()> {
+        self.prepared.manifests.unregister_webhooks(&self.client().await?).await
+    }
+
+    async fn client(&self) -> anyhow::Result<Client> {
+        Ok(Client::try_from(self.options.access.config().await?)?)
     }
 
     /// Starts a process that asks the server of `access`, and waits until it is ready. It takes part in an election if

@@ -1,6 +1,7 @@
 //! From the file to something that can be started: build, manifests, permissions, certificates.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -29,6 +30,8 @@ pub struct Prepared {
     pub(super) implementation: Implementation,
     pub(super) manifests: Manifests,
     pub(super) log_level: String,
+    /// The release before it.
+    pub(super) previous: Option<Arc<Prepared>>,
 }
 
 /// Where and with whose help one operator is started.
@@ -43,17 +46,25 @@ pub struct Options {
 }
 
 impl Prepared {
-    /// Builds the operator and gathers its manifests. What the build prints goes to `log`.
+    /// Builds the operator and gathers its manifests; so for the release before it, if its file names one. What the builds print
+    /// goes to `log`.
     pub async fn prepare(
         implementation: Implementation,
         spawner: &Spawner,
         log: &Path,
         log_level: String,
     ) -> anyhow::Result<Self> {
+        let previous = match implementation.load_previous()? {
+            Some(previous) => {
+                let prepared = Box::pin(Self::prepare(previous, spawner, log, log_level.clone())).await;
+                Some(Arc::new(prepared.context("the previous release")?))
+            }
+            None => None,
+        };
         implementation.build(spawner, log, &log_level).await?;
         let values = values(&implementation, &log_level);
         let manifests = Manifests::gather(&implementation, &values, spawner).await.map_err(Unusable::blame)?;
-        Ok(Self { implementation, manifests, log_level })
+        Ok(Self { implementation, manifests, log_level, previous })
     }
 
     /// The file.

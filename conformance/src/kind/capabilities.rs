@@ -11,10 +11,14 @@ use crate::supervisor::DatabasePrograms;
 pub(super) const NO_RELAY: &str =
     "the operator in a kind cluster talks to its API server without us in between; use --env embedded";
 
+/// Why there is no other release of the operator.
+pub(super) const ONE_RELEASE: &str = "a kind cluster has one release of the operator's chart; use --env embedded";
+
 /// What no kind cluster offers.
-const NEVER: [(Capability, &str); 4] = [
+const NEVER: [(Capability, &str); 5] = [
     (Capability::OperatorRequests, NO_RELAY),
     (Capability::LeaderElection, NO_RELAY),
+    (Capability::PreviousRelease, ONE_RELEASE),
     (Capability::AuditLog, "the audit log of a kind cluster is inside its node; use --env embedded"),
     // Which network a node image brings cannot be seen from its name.
     (Capability::NetworkPolicy, "whether the network of these nodes enforces policies is not known"),
@@ -67,8 +71,13 @@ mod tests {
     fn what_no_kind_cluster_offers_is_known_before_one_is_made() {
         let settings = Settings::new("conformance".into(), "there-is-none.yaml".into(), "kind-config.yaml".into());
         let absent: Vec<Capability> = foreseen(&settings).absent.into_keys().collect();
-        let never =
-            [Capability::OperatorRequests, Capability::LeaderElection, Capability::AuditLog, Capability::NetworkPolicy];
+        let never = [
+            Capability::OperatorRequests,
+            Capability::LeaderElection,
+            Capability::PreviousRelease,
+            Capability::AuditLog,
+            Capability::NetworkPolicy,
+        ];
         assert_eq!(absent, never);
     }
 }

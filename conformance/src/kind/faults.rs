@@ -1,6 +1,6 @@
 //! Faults in a real cluster, and how each is undone.
 
-use super::capabilities::NO_RELAY;
+use super::capabilities::{NO_RELAY, ONE_RELEASE};
 use super::host::Shared;
 use super::percona::Presence;
 use crate::environment::{EnvironmentError, Fault};
@@ -16,6 +16,7 @@ impl Shared {
             | Fault::FailOperatorRequests { .. }
             | Fault::LeaderElection {}
             | Fault::SuspendLeader {} => Err(EnvironmentError::Unsupported(NO_RELAY.to_owned())),
+            Fault::PreviousRelease {} => Err(EnvironmentError::Unsupported(ONE_RELEASE.to_owned())),
             Fault::StopPercona {} => self.percona.stop().await.map_err(Unusable::or_broken),
             Fault::S3Outage { .. } => self.minio.begin_outage().await.map_err(Unusable::or_broken),
             Fault::PerconaAbsent {} => self.remove_percona().await.map_err(Unusable::or_broken),
@@ -70,7 +71,8 @@ impl Shared {
             | Fault::KillOperatorAtWrites {}
             | Fault::FailOperatorRequests { .. }
             | Fault::LeaderElection {}
-            | Fault::SuspendLeader {} => Ok(()),
+            | Fault::SuspendLeader {}
+            | Fault::PreviousRelease {} => Ok(()),
         }
     }
 

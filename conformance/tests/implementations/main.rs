@@ -6,6 +6,7 @@
 
 mod fake;
 mod operator;
+mod upgrade;
 
 use std::process::{Command, ExitCode};
 
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 
 use fake::{DIFFERS, Fake, RUN, SAME, STOPS, suite};
 use operator::operate;
+use upgrade::upgrade;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -50,6 +52,8 @@ fn main() -> ExitCode {
             let fake = Fake::starting(mode("idle"));
             move || again(&fake)
         }),
+        upgrade("an_upgrade_without_cause_rolls_nothing", "--database-wait-timeout=8s", None),
+        upgrade("an_upgrade_that_rolls_the_pods_fails", "--database-wait-timeout=9s", Some("rollouts")),
     ];
     libtest_mimic::run(&arguments, trials.into()).exit_code()
 }

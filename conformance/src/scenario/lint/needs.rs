@@ -90,6 +90,7 @@ fn capabilities(action: &Action) -> Vec<Capability> {
             Fault::LeaderElection {} | Fault::SuspendLeader {} => {
                 vec![Capability::OperatorControl, Capability::LeaderElection]
             }
+            Fault::PreviousRelease {} => vec![Capability::OperatorControl, Capability::PreviousRelease],
             Fault::S3Outage { .. } => vec![Capability::S3, Capability::S3Control],
             _ => vec![Capability::PerconaControl],
         },
