@@ -112,7 +112,7 @@ impl Keeper {
                     self.process = None;
                     let wait = self.back_off.after(self.started.elapsed());
                     self.restart = Some(Instant::now() + wait);
-                    // Without its API server, many an operator loses its lease and ends; what the previous release does is not judged.
+                    // Without its API server, many an operator loses its lease and ends. The previous release is not judged.
                     let failing = self.relay.as_ref().is_some_and(Relay::is_failing);
                     let expected = failing || self.successor.is_some();
                     state.send_modify(|state| state.unexpected_exits += u32::from(!expected));
@@ -261,8 +261,8 @@ impl Keeper {
         self.begin().await
     }
 
-    /// Makes place for another release, as a Deployment with the strategy `Recreate` does. Its manifests are installed while the former one
-    /// runs, as by Helm or kubectl; the webhooks of that are gone with it. Returns the former place.
+    /// Makes place for another release, as a Deployment with the strategy `Recreate` does. Its manifests are installed
+    /// while the former one runs, as by Helm or kubectl; the webhooks of that are gone with it. Returns the former place.
     async fn exchange(&mut self, place: Place) -> anyhow::Result<Place> {
         place.install().await?;
         self.place.unregister_webhooks().await?;
