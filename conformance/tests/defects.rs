@@ -182,16 +182,15 @@ fn said(report: &Value, names: &BTreeSet<String>) -> String {
         if !names.contains(&text(&outcome["scenario"])) {
             continue;
         }
-        let place = &failure["place"];
-        let mut line = format!(
-            "{}\n  {}:{}:{} in {:?}\n  {}",
-            text(&outcome["scenario"]),
-            text(&place["file"]),
-            place["line"],
-            place["column"],
-            text(&place["step"]),
-            text(&failure["message"]).replace('\n', "\n  ")
-        );
+        let mut line = text(&outcome["scenario"]);
+        let message = text(&failure["message"]).replace('\n', "\n  ");
+        // A guard is violated whichever step runs meanwhile.
+        if !message.starts_with("guard ") {
+            let place = &failure["place"];
+            let (file, step) = (text(&place["file"]), text(&place["step"]));
+            line.extend(["\n  ", &format!("{file}:{}:{} in {step:?}", place["line"], place["column"])]);
+        }
+        line.extend(["\n  ", &message]);
         for mismatch in failure["mismatches"].as_array().into_iter().flatten() {
             let actual = mismatch["actual"].as_str().unwrap_or("nothing");
             let (path, expected) = (text(&mismatch["path"]), text(&mismatch["expected"]));
