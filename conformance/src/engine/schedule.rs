@@ -107,8 +107,8 @@ fn stages(jobs: Vec<Job>, parallel: usize, aside: bool) -> Vec<Vec<Lane>> {
     vec![vec![Lane::new(beside, parallel), Lane::new(alone, 1), Lane::new(own, 1)], vec![Lane::new(last, 1)]]
 }
 
-/// Runs `jobs` in their lanes and tells each end as it comes. What needs the whole run is judged only if all others have
-/// passed. What an interruption keeps from beginning is told as interrupted.
+/// Runs `jobs` in their lanes and tells each end as it comes. What an interruption keeps from beginning is told as
+/// interrupted.
 pub async fn run(
     environment: Arc<dyn Environment>,
     jobs: Vec<Job>,
@@ -117,17 +117,8 @@ pub async fn run(
     mut tell: impl FnMut(Progress<'_>),
 ) {
     let mut stopped = false;
-    let mut unknown = pace.partial.then(|| PARTIAL.to_owned());
+    let mut missing = Missing { partial: pace.partial, unpassed: None };
     for mut lanes in stages(jobs, pace.parallel, environment.capabilities().aside) {
-        for lane in &mut lanes {
-            let Some(why) = &unknown else { break };
-            let (whole, waiting): (Vec<Job>, Vec<Job>) =
-                lane.waiting.drain(..).partition(|job| job.scenario.needs_the_whole_run());
-            lane.waiting = waiting.into();
-            for job in whole {
-                tell(Progress::Ended(Box::new(runner::skipped(&job, why))));
-            }
-        }
         let mut running = JoinSet::new();
         let mut under_way = HashMap::new();
         loop {
@@ -137,7 +128,7 @@ pub async fn run(
                     tell(Progress::Began(&job));
                     lane.running += 1;
                     let begun = (number, job.clone());
-                    let outcome = one(environment.clone(), job, settings.clone(), pace.partial.then_some(PARTIAL));
+                    let outcome = one(environment.clone(), job, settings.clone(), missing.clone());
                     under_way.insert(running.spawn(outcome).id(), begun);
                 }
             }
@@ -148,9 +139,7 @@ pub async fn run(
             // What the engine does around the steps may panic, too; nobody aborts a job.
             let outcome = ended.map_or_else(|error| runner::lost(&job, &error.to_string()), |(_, outcome)| outcome);
             if outcome.verdict != Verdict::Passed {
-                unknown.get_or_insert_with(|| {
-                    format!("it is about a whole run, and in this one {} did not pass", outcome.scenario)
-                });
+                missing.unpassed.get_or_insert_with(|| outcome.scenario.clone());
             }
             stopped |= pace.fail_fast && matches!(outcome.verdict, Verdict::Failed | Verdict::Error);
             tell(Progress::Ended(Box::new(outcome)));
@@ -162,12 +151,35 @@ pub async fn run(
     }
 }
 
-/// Runs a job. That nothing was found by what is about the whole run means nothing where something is `missing` of it.
-async fn one(environment: Arc<dyn Environment>, job: Job, settings: Settings, missing: Option<&str>) -> Outcome {
+async fn one(environment: Arc<dyn Environment>, job: Job, settings: Settings, missing: Missing) -> Outcome {
     let outcome = runner::run(&*environment, &job, &settings).await;
-    match missing.filter(|_| outcome.verdict == Verdict::Passed && job.scenario.about_the_run()) {
-        Some(why) => runner::skipped(&job, why),
+    match missing.makes_inconclusive(&job.scenario, outcome.verdict) {
+        Some(why) => runner::skipped(&job, &why),
         None => outcome,
+    }
+}
+
+/// What keeps a run from being one in which all scenarios have passed.
+#[derive(Clone, Debug, Default)]
+struct Missing {
+    /// It is of some scenarios.
+    partial: bool,
+    /// The first that did not pass.
+    unpassed: Option<String>,
+}
+
+impl Missing {
+    /// Why a verdict on the whole run says nothing: more scenarios could use what those that ran have not used, or ask for what
+    /// those have not asked for. The contrary stands, whatever else is run.
+    fn makes_inconclusive(&self, scenario: &Scenario, verdict: Verdict) -> Option<String> {
+        let needs_all = scenario.needs_the_whole_run();
+        let verdict_needs_all = if needs_all { Verdict::Failed } else { Verdict::Passed };
+        if !scenario.about_the_run() || verdict != verdict_needs_all {
+            return None;
+        }
+        let unpassed = self.unpassed.as_ref().filter(|_| needs_all);
+        let unpassed = || unpassed.map(|name| format!("it is about a whole run, and in this one {name} did not pass"));
+        self.partial.then(|| PARTIAL.to_owned()).or_else(unpassed)
     }
 }
 
@@ -217,6 +229,36 @@ mod tests {
         assert_eq!(shown(stages(jobs(), 1, true)), [["a, own, b"], ["alone"], [""]]);
         let alone = jobs().into_iter().filter(|job| job.scenario.name == "alone").collect();
         assert_eq!(shown(stages(alone, 4, true)), [[""], ["alone"], [""]]);
+    }
+
+    #[rstest::rstest]
+    #[case::all_passed(false, None, ["passed", "failed", "passed", "failed"])]
+    #[case::one_failed(false, Some("a"), ["passed", "skipped", "passed", "failed"])]
+    #[case::some_ran(true, None, ["passed", "skipped", "skipped", "failed"])]
+    #[case::some_ran_and_one_failed(true, Some("a"), ["passed", "skipped", "skipped", "failed"])]
+    fn only_what_more_scenarios_could_change_has_no_verdict(
+        #[case] partial: bool,
+        #[case] unpassed: Option<&str>,
+        #[case] expected: [&str; 4],
+    ) {
+        let missing = Missing { partial, unpassed: unpassed.map(str::to_owned) };
+        let about = |what: &str| -> Scenario {
+            let steps = format!("[{{name: s, try: [{{permissions: {{about: {what}}}}}]}}]");
+            let kind = "apiVersion: conformance.dittofs.com/v1alpha1, kind: Scenario";
+            serde_yaml::from_str(&format!("{{{kind}, claim: c, steps: {steps}}}")).unwrap()
+        };
+        let verdict = |what: &str, verdict: Verdict| match missing.makes_inconclusive(&about(what), verdict) {
+            Some(_) => "skipped",
+            None if verdict == Verdict::Passed => "passed",
+            None => "failed",
+        };
+        let seen = [
+            verdict("unused", Verdict::Passed),
+            verdict("unused", Verdict::Failed),
+            verdict("forbidden", Verdict::Passed),
+            verdict("forbidden", Verdict::Failed),
+        ];
+        assert_eq!(seen, expected);
     }
 
     #[test]

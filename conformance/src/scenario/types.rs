@@ -190,7 +190,7 @@ impl Scenario {
         self.operations().any(|operation| matches!(operation.action, Action::Permissions(_)))
     }
 
-    /// Whether it has a verdict only after a run of all scenarios, of which each has passed.
+    /// Whether it can fail only in a run of all scenarios, of which each has passed.
     pub fn needs_the_whole_run(&self) -> bool {
         self.operations().any(|operation| {
             matches!(&operation.action, Action::Permissions(judged) if judged.about == PermissionsAbout::Unused)

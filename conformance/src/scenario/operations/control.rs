@@ -44,8 +44,8 @@ pub struct RequestsAllowed {
     pub except: Vec<String>,
 }
 
-/// `permissions`: about the whole run. It comes last. What is unused is judged only after all scenarios have passed: what an
-/// operator needs in a case that was not tried would seem to be unused.
+/// `permissions`: about the whole run. It comes last. That something is unused says nothing unless all scenarios have passed: what
+/// an operator needs in a case that was not tried would seem to be unused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PermissionsUsed {
