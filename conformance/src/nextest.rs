@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{EnvironmentOptions, report_directory, sources};
 use crate::engine::evidence::render;
-use crate::engine::{Job, Outcome, Settings, Verdict, run};
+use crate::engine::{Job, Missing, Outcome, Settings, Verdict, run};
 use crate::environment::Capabilities;
 use crate::report::Files;
 use crate::scenario::{self, Entry, Filter, Scenario, load};
@@ -83,6 +83,7 @@ fn test(scenario: &Arc<Scenario>, file: PathBuf, plan: Plan) -> Result<(), Faile
             timeout_multiplier: multiplier,
             keep_failed: false,
             permissions: Arc::default(),
+            missing: Missing::default(),
             interrupted: CancellationToken::new(),
             pause: None,
         };

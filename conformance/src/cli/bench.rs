@@ -18,7 +18,7 @@ use super::selection::Selection;
 use super::signals;
 use crate::bench::{Latencies, Measurement, Sampler, Spread, Writes, table};
 use crate::engine::schedule::{Order, Pace, Progress, plan, run};
-use crate::engine::{Job, Settings, Sighting, Verdict};
+use crate::engine::{Job, Missing, Settings, Sighting, Verdict};
 use crate::environment::{Description, Environment, Isolation, LeaseRequest, Site};
 use crate::exit::Exit;
 use crate::report::{Counts, exit};
@@ -188,6 +188,7 @@ async fn together(
         timeout_multiplier: 1.0,
         keep_failed: false,
         permissions: Arc::default(),
+        missing: Missing::default(),
         interrupted: interrupted.clone(),
         pause: None,
     };

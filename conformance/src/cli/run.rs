@@ -12,7 +12,7 @@ use super::selection::Selection;
 use super::signals;
 use super::{CliError, pause};
 use crate::engine::schedule::{Order, Pace, Progress, plan, run};
-use crate::engine::{Job, Outcome, Settings, Verdict, not_begun};
+use crate::engine::{Job, Missing, Outcome, Settings, Verdict, not_begun};
 use crate::environment::{Environment, EnvironmentError};
 use crate::exit::Exit;
 use crate::report::{AllowedSkips, Console, Files, RunReport, State, exit, github};
@@ -136,6 +136,7 @@ impl Run {
             timeout_multiplier: self.options.timeout_multiplier,
             keep_failed: self.options.keep_failed,
             permissions: Arc::default(),
+            missing: Missing::default(),
             interrupted: interrupted.clone(),
         };
         let pace = Pace {

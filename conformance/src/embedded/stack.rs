@@ -64,7 +64,7 @@ impl Stack {
     ) -> anyhow::Result<Self> {
         let client = Client::try_from(plane.config())?;
         let hosts = Hosts::create(directory.join("hosts")).context("creating the hosts file")?;
-        shared.prepared.install(&client).await?;
+        shared.prepared.install(&client).await.map_err(Unusable::blame)?;
         tracing::info!("the manifests are installed");
         let options = implementation::Options {
             access: plane.access().clone(),

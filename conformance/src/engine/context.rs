@@ -12,6 +12,7 @@ use super::containers::Containers;
 use super::deadline::Deadline;
 use super::differences::Differences;
 use super::guard::Guards;
+use super::missing::Missing;
 use super::permissions::Permissions;
 use super::trouble::{Subject, Trouble};
 use super::watch::{Feed, Hub, Kind};
@@ -44,6 +45,8 @@ pub struct Context {
     pub containers: Containers,
     /// What the operator has used of its roles in this run.
     pub permissions: Arc<Permissions>,
+    /// What is missing of the whole run.
+    pub missing: Missing,
     /// Warnings of the API server and of the engine, for the report.
     pub warnings: Vec<String>,
     /// What was waited for and seen, for the report.

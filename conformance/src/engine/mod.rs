@@ -15,6 +15,7 @@ pub mod evidence;
 mod guard;
 mod images;
 mod invariants;
+mod missing;
 mod namespace;
 mod outcome;
 mod permissions;
@@ -31,6 +32,7 @@ mod wait;
 pub mod watch;
 
 pub use context::Sighting;
+pub use missing::Missing;
 pub use namespace::remove_all as remove_namespaces;
 pub use outcome::{Outcome, StepOutcome, Verdict};
 pub use permissions::Permissions;

@@ -79,6 +79,7 @@ pub async fn prepare(
         guards: Guards::default(),
         faults: std::collections::BTreeMap::new(),
         permissions: settings.permissions.clone(),
+        missing: settings.missing.clone(),
         warnings: Vec::new(),
         sightings: Vec::new(),
         site,

@@ -72,11 +72,6 @@ pub async fn run(environment: &dyn Environment, job: &Job, settings: &Settings) 
     run.outcome
 }
 
-/// The outcome of a job that cannot be judged.
-pub fn skipped(job: &Job, why: &str) -> Outcome {
-    Outcome { verdict: Verdict::Skipped, reason: Some(why.to_owned()), ..Outcome::new(job) }
-}
-
 /// The outcome of a job whose task has ended without one.
 pub fn lost(job: &Job, why: &str) -> Outcome {
     Outcome { verdict: Verdict::Error, reason: Some(format!("the engine: {}", redact(why))), ..Outcome::new(job) }

@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use tokio::task::{JoinError, JoinSet};
 
+use super::missing::Missing;
 use super::outcome::{Outcome, Verdict};
 use super::runner;
 use super::settings::Settings;
@@ -87,9 +88,6 @@ impl Lane {
     }
 }
 
-/// What a run of some scenarios cannot say.
-const PARTIAL: &str = "it is about a whole run, and this one is of some scenarios";
-
 /// The lanes, stage after stage; `aside`: see [`crate::environment::Capabilities`]. What needs the whole control plane has
 /// one beside the shared one where that can be, and else comes after all others, one after the other: it would make them
 /// wait in the middle. What is about the whole run comes at the very end.
@@ -128,7 +126,9 @@ pub async fn run(
                     tell(Progress::Began(&job));
                     lane.running += 1;
                     let begun = (number, job.clone());
-                    let outcome = one(environment.clone(), job, settings.clone(), missing.clone());
+                    let (environment, settings) =
+                        (environment.clone(), Settings { missing: missing.clone(), ..settings.clone() });
+                    let outcome = async move { runner::run(&*environment, &job, &settings).await };
                     under_way.insert(running.spawn(outcome).id(), begun);
                 }
             }
@@ -148,38 +148,6 @@ pub async fn run(
         for job in lanes.into_iter().flat_map(|lane| lane.waiting) {
             tell(Progress::Ended(Box::new(runner::not_begun(&job, why))));
         }
-    }
-}
-
-async fn one(environment: Arc<dyn Environment>, job: Job, settings: Settings, missing: Missing) -> Outcome {
-    let outcome = runner::run(&*environment, &job, &settings).await;
-    match missing.makes_inconclusive(&job.scenario, outcome.verdict) {
-        Some(why) => runner::skipped(&job, &why),
-        None => outcome,
-    }
-}
-
-/// What keeps a run from being one in which all scenarios have passed.
-#[derive(Clone, Debug, Default)]
-struct Missing {
-    /// It is of some scenarios.
-    partial: bool,
-    /// The first that did not pass.
-    unpassed: Option<String>,
-}
-
-impl Missing {
-    /// Why a verdict on the whole run says nothing: more scenarios could use what those that ran have not used, or ask for what
-    /// those have not asked for. The contrary stands, whatever else is run.
-    fn makes_inconclusive(&self, scenario: &Scenario, verdict: Verdict) -> Option<String> {
-        let needs_all = scenario.needs_the_whole_run();
-        let verdict_needs_all = if needs_all { Verdict::Failed } else { Verdict::Passed };
-        if !scenario.about_the_run() || verdict != verdict_needs_all {
-            return None;
-        }
-        let unpassed = self.unpassed.as_ref().filter(|_| needs_all);
-        let unpassed = || unpassed.map(|name| format!("it is about a whole run, and in this one {name} did not pass"));
-        self.partial.then(|| PARTIAL.to_owned()).or_else(unpassed)
     }
 }
 
@@ -229,36 +197,6 @@ mod tests {
         assert_eq!(shown(stages(jobs(), 1, true)), [["a, own, b"], ["alone"], [""]]);
         let alone = jobs().into_iter().filter(|job| job.scenario.name == "alone").collect();
         assert_eq!(shown(stages(alone, 4, true)), [[""], ["alone"], [""]]);
-    }
-
-    #[rstest::rstest]
-    #[case::all_passed(false, None, ["passed", "failed", "passed", "failed"])]
-    #[case::one_failed(false, Some("a"), ["passed", "skipped", "passed", "failed"])]
-    #[case::some_ran(true, None, ["passed", "skipped", "skipped", "failed"])]
-    #[case::some_ran_and_one_failed(true, Some("a"), ["passed", "skipped", "skipped", "failed"])]
-    fn only_what_more_scenarios_could_change_has_no_verdict(
-        #[case] partial: bool,
-        #[case] unpassed: Option<&str>,
-        #[case] expected: [&str; 4],
-    ) {
-        let missing = Missing { partial, unpassed: unpassed.map(str::to_owned) };
-        let about = |what: &str| -> Scenario {
-            let steps = format!("[{{name: s, try: [{{permissions: {{about: {what}}}}}]}}]");
-            let kind = "apiVersion: conformance.dittofs.com/v1alpha1, kind: Scenario";
-            serde_yaml::from_str(&format!("{{{kind}, claim: c, steps: {steps}}}")).unwrap()
-        };
-        let verdict = |what: &str, verdict: Verdict| match missing.makes_inconclusive(&about(what), verdict) {
-            Some(_) => "skipped",
-            None if verdict == Verdict::Passed => "passed",
-            None => "failed",
-        };
-        let seen = [
-            verdict("unused", Verdict::Passed),
-            verdict("unused", Verdict::Failed),
-            verdict("forbidden", Verdict::Passed),
-            verdict("forbidden", Verdict::Failed),
-        ];
-        assert_eq!(seen, expected);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::missing::Missing;
 use super::permissions::Permissions;
 
 /// How scenarios are run.
@@ -19,6 +20,8 @@ pub struct Settings {
     pub keep_failed: bool,
     /// What the operator uses of its roles.
     pub permissions: Arc<Permissions>,
+    /// What is missing of the whole run so far.
+    pub missing: Missing,
     /// Cancelled by the first Ctrl-C.
     pub interrupted: CancellationToken,
     /// Who is told when a scenario has failed and everything is still there: it goes on when they say so.

@@ -61,8 +61,7 @@ impl Place {
 
     /// Installs everything but the webhooks.
     pub async fn install(&self) -> anyhow::Result<()> {
-        let namespace = &self.prepared.implementation.service_account.namespace;
-        self.prepared.manifests.install(&self.client().await?, namespace).await
+        self.prepared.install(&self.client().await?).await
     }
 
     /// Lets the API server call the webhook, if there is one. Its process must be ready.

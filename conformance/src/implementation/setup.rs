@@ -74,8 +74,7 @@ impl Prepared {
 
     /// Installs everything but the webhooks.
     pub async fn install(&self, client: &Client) -> anyhow::Result<()> {
-        let installed = self.manifests.install(client, &self.implementation.service_account.namespace).await;
-        installed.map_err(Unusable::blame)
+        self.manifests.install(client, &self.implementation.service_account.namespace).await
     }
 
     /// The operator's program.

@@ -72,9 +72,12 @@ pub async fn permissions(permissions: &PermissionsUsed, context: &mut Context) -
     context.permissions.note(log.clone()).await?;
     if permissions.about == PermissionsAbout::Forbidden {
         let lines = context.permissions.forbidden().await;
-        let message =
-            || format!("in the whole run the operator has asked for what its roles do not allow\n{}", lines.join("\n"));
-        return if lines.is_empty() { Ok(Value::Null) } else { Err(Failure::new(message()).into()) };
+        if lines.is_empty() {
+            return context.missing.some_scenarios().map_or(Ok(Value::Null), |why| Err(Trouble::Unsupported(why)));
+        }
+        let lines = lines.join("\n");
+        let message = format!("in the whole run the operator has asked for what its roles do not allow\n{lines}");
+        return Err(Failure::new(message).into());
     }
     let unused = context.permissions.unused(&context.client, &log.operator).await?;
     let unused = unused.iter().filter(|grant| {
@@ -84,6 +87,9 @@ pub async fn permissions(permissions: &PermissionsUsed, context: &mut Context) -
     let lines: Vec<String> = unused.map(ToString::to_string).collect();
     if lines.is_empty() {
         return Ok(Value::Null);
+    }
+    if let Some(why) = context.missing.some_passed() {
+        return Err(Trouble::Unsupported(why));
     }
     let message = format!("in the whole run the operator has not used what its roles allow\n{}", lines.join("\n"));
     Err(Failure::new(message).into())
