@@ -152,6 +152,20 @@ impl Driver {
         Ok(())
     }
 
+    /// Waits until a probe has recorded that it logs in, or that it does not.
+    pub async fn wait_probe(&self, label: &str, ok: bool) -> anyhow::Result<()> {
+        let mut changes = self.recorder.changes();
+        let reached = tokio::time::timeout(DEADLINE, async {
+            while self.recorder.probed(label) != Some(ok) {
+                changes.changed().await.expect("the recorder runs");
+            }
+        })
+        .await;
+        let last = || self.recorder.probed(label);
+        ensure!(reached.is_ok(), "{label}: not {ok} within {DEADLINE:?}; it was last {:?}", last());
+        Ok(())
+    }
+
     /// Nothing is to happen now: there is no event to wait for, so time has to pass. The recordings watched longer; the
     /// double has no timer that this would miss.
     pub async fn nothing_for(&self, time: Duration) {

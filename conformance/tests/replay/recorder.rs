@@ -107,6 +107,13 @@ impl Recorder {
         let mut state = self.state();
         line["t_ms"] = json!(state.began.elapsed().as_millis());
         state.lines.push(line);
+        drop(state);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// What a probe has found last: whether it logs in. Nothing before its first try has ended.
+    pub fn probed(&self, label: &str) -> Option<bool> {
+        self.state().lines.iter().rev().find(|line| line["probe"] == label).and_then(|line| line["ok"].as_bool())
     }
 
     /// Looks at what exists.
@@ -114,7 +121,7 @@ impl Recorder {
         look(&self.state().cache)
     }
 
-    /// Tells when something has changed.
+    /// Tells when something has changed, or a line was written.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }

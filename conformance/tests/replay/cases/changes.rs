@@ -93,6 +93,7 @@ async fn postgres_deleted(driver: &mut Driver) -> anyhow::Result<()> {
     let uri = driver.secret_text("uri");
     driver.record();
     driver.probe("login with uri", Some(uri.clone()));
+    driver.wait_probe("login with uri", true).await?;
     driver.delete(Kind::POD, &pod).await?;
     driver.mark("pod deleted", json!({ "pod": pod }));
     let is_another = |now: Option<&kube::core::DynamicObject>| {
@@ -102,6 +103,7 @@ async fn postgres_deleted(driver: &mut Driver) -> anyhow::Result<()> {
         })
     };
     driver.wait("another pod", "Pod", &pod, is_another).await?;
+    driver.wait_probe("login with uri", true).await?;
     driver.settle().await?;
     driver.mark("secret unchanged", json!({ "login_ok": driver.logs_in(&uri).await }));
     Ok(())

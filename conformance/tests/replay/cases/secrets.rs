@@ -157,12 +157,7 @@ async fn rotation(driver: &mut Driver, before: &[Edit], edit: Edit, works: bool)
     );
     let current = driver.secret_text("uri");
     if works {
-        let mut tries = 0;
-        while !driver.logs_in(&current).await {
-            tries += 1;
-            anyhow::ensure!(tries < 400, "the new password never works");
-            driver.nothing_for(Duration::from_millis(25)).await;
-        }
+        driver.wait_probe("NEW password (current uri)", true).await?;
     } else {
         driver.nothing_for(A_WHILE).await;
     }
@@ -185,17 +180,10 @@ async fn deleted(driver: &mut Driver) -> anyhow::Result<()> {
     driver.wait("Secret back after CR annotation lab/touch", "Secret", SECRET, |secret| secret.is_some()).await?;
     driver.probe("NEW password", None);
     let current = driver.secret_text("uri");
-    let mut tries = 0;
-    while !driver.logs_in(&current).await {
-        tries += 1;
-        anyhow::ensure!(tries < 400, "the new password never works");
-        driver.nothing_for(Duration::from_millis(25)).await;
-    }
+    driver.wait_probe("NEW password", true).await?;
     let (old_works, new_works) = (driver.logs_in(&uri).await, driver.logs_in(&current).await);
     let same = driver.secret().get("password") == old.get("password");
     driver.mark("summary", json!({ "password_same": same, "old_ok_now": old_works, "new_ok_now": new_works }));
-    // The probe has to have seen it too.
-    driver.nothing_for(Duration::from_millis(100)).await;
     Ok(())
 }
 

@@ -20,6 +20,7 @@ pub async fn create_to_ready(driver: &mut Driver) -> anyhow::Result<()> {
     driver.probe("login uri?sslmode=disable", Some(format!("{uri}?sslmode=disable")));
     driver.wait_state("state ready", "ready").await?;
     driver.wait("leader", "Endpoints", "demo-postgres-ha", |found| found.is_some()).await?;
+    driver.wait_probe("login with uri (no sslmode)", true).await?;
 
     let show = |rows: conformance::postgres::Rows| {
         let line = |row: &Vec<Option<String>>| {
@@ -94,6 +95,7 @@ pub async fn pause(driver: &mut Driver) -> anyhow::Result<()> {
     let uri = driver.secret_text("uri");
     driver.record();
     driver.probe("login with uri", Some(uri.clone()));
+    driver.wait_probe("login with uri", true).await?;
     driver.patch(Kind::CLUSTER, CLUSTER, json!({ "spec": { "pause": true } })).await?;
     driver.mark("pause=true", json!({}));
     driver.wait_state("stopping", "stopping").await?;
@@ -120,7 +122,8 @@ pub async fn pause(driver: &mut Driver) -> anyhow::Result<()> {
     driver.wait_state("ready", "ready").await?;
     let (old, new) = (driver.logs_in(&uri).await, driver.logs_in(&driver.secret_text("uri")).await);
     driver.mark("after", json!({ "old_login": old, "new_login": new }));
-    // The probes have to see it too.
+    driver.wait_probe("login with uri", false).await?;
+    driver.wait_probe("login with current uri", true).await?;
     driver.settle().await
 }
 
