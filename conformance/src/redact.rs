@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::escape::{COMPONENT, UNRESERVED, URL_CRATE_USERINFO, USERINFO};
+use crate::escape::{COMPONENT, PATH, PATH_SEGMENT, UNRESERVED, URL_CRATE_USERINFO, USERINFO};
 
 /// Values shorter than this are not treated as secrets: they would blot out ordinary words.
 const SHORTEST: usize = 6;
@@ -84,7 +84,7 @@ pub fn register(value: &str) {
 fn encodings(value: &str) -> Vec<String> {
     let engines = [&general_purpose::STANDARD, &general_purpose::STANDARD_NO_PAD, &general_purpose::URL_SAFE];
     let mut encodings: Vec<String> = engines.into_iter().map(|engine| engine.encode(value)).collect();
-    for set in [NON_ALPHANUMERIC, UNRESERVED, USERINFO, COMPONENT, URL_CRATE_USERINFO] {
+    for set in [NON_ALPHANUMERIC, UNRESERVED, USERINFO, COMPONENT, URL_CRATE_USERINFO, PATH_SEGMENT, PATH] {
         let escaped = utf8_percent_encode(value, set).to_string();
         encodings.extend([in_lower_case(&escaped), escaped]);
     }
@@ -157,6 +157,8 @@ mod tests {
     #[rstest]
     #[case::go_userinfo("a+b-c<d&e;f", "a+b-c%3Cd&e;f")]
     #[case::go_query("a+b-c<d&e;f", "a%2Bb-c%3Cd%26e%3Bf")]
+    #[case::go_path("p@ss:w+<d;e", "p@ss:w+%3Cd%3Be")]
+    #[case::python("a/b+c<d", "a/b%2Bc%3Cd")]
     #[case::everything("a+b-c<d&e;f", "a%2Bb%2Dc%3Cd%26e%3Bf")]
     #[case::lower_case("a+b-c<d&e;f", "a%2bb-c%3cd%26e%3bf")]
     #[case::javascript("a+b(c)*<!'", "a%2Bb(c)*%3C!'")]

@@ -26,6 +26,9 @@ const AT_A_TIME: usize = 8;
 /// would hold its namespace for ever.
 const ABANDONED: [&str; 1] = ["internal.percona.com/keep-job"];
 
+/// How the finalizers of scenarios begin. A scenario that was interrupted takes its own away no more.
+const OF_SCENARIOS: &str = "example.com/";
+
 type Metadata = PartialObjectMeta<DynamicObject>;
 
 /// What is left in the namespace: by kind and name of the objects, their finalizers.
@@ -127,7 +130,9 @@ fn is_abandoned(object: &Metadata) -> bool {
     let finalizers = object.finalizers();
     object.metadata.deletion_timestamp.is_some()
         && !finalizers.is_empty()
-        && finalizers.iter().all(|finalizer| ABANDONED.contains(&finalizer.as_str()))
+        && finalizers
+            .iter()
+            .all(|finalizer| ABANDONED.contains(&finalizer.as_str()) || finalizer.starts_with(OF_SCENARIOS))
 }
 
 /// Takes the finalizers away, unless somebody else has changed the object meanwhile.

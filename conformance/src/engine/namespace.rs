@@ -48,18 +48,21 @@ pub fn marks(scenario: &str, run: &str, restricted: bool) -> BTreeMap<String, St
         .collect()
 }
 
-/// Creates the namespace with these labels and gives its name.
-pub async fn create(client: &Client, scenario: &str, labels: BTreeMap<String, String>) -> Result<String, kube::Error> {
+/// A name for a namespace of a scenario that no other has.
+pub fn name(scenario: &str) -> String {
     let suffix: u32 = rand::random_range(0x10_0000..0x100_0000);
-    let name = format!("{}-{suffix:x}", slug(scenario));
-    let metadata = ObjectMeta { name: Some(name.clone()), labels: Some(labels), ..ObjectMeta::default() };
+    format!("{}-{suffix:x}", slug(scenario))
+}
+
+/// Creates the namespace with these labels.
+pub async fn create(client: &Client, name: &str, labels: BTreeMap<String, String>) -> Result<(), kube::Error> {
+    let metadata = ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() };
     let namespace = Namespace { metadata, ..Namespace::default() };
-    Api::all(client.clone()).create(&PostParams::default(), &namespace).await?;
-    Ok(name)
+    Api::all(client.clone()).create(&PostParams::default(), &namespace).await.map(drop)
 }
 
 /// Deletes the namespace and waits until it is gone; the error says what is left in it. A server that still has a finalizer then is
-/// the operator's doing: nobody else but Kubernetes gives it one.
+/// the operator's doing: Kubernetes's own end by themselves, and those of scenarios are taken away ([`empty`]).
 pub async fn remove(client: &Client, name: &str, deadline: &Deadline) -> Result<(), Trouble> {
     let api: Api<Namespace> = Api::all(client.clone());
     let left = watch::Sender::new(Left::new());
@@ -78,6 +81,18 @@ pub async fn remove(client: &Client, name: &str, deadline: &Deadline) -> Result<
         Some(Err(error)) => Err(Trouble::broken(format!("namespace {name} cannot be removed: {error}"))),
         None => Err(remains(name, deadline, &left.borrow())),
     }
+}
+
+/// Removes a namespace of which nobody knows whether it was made: its creation was interrupted.
+pub async fn abandon(config: kube::Config, name: &str, deadline: &Deadline) -> Result<(), Trouble> {
+    let client = Client::try_from(config).map_err(Trouble::broken)?;
+    remove(&client, name, deadline).await
+}
+
+/// Whether the namespace was made by this run: another is not a scenario's to remove, whatever was interrupted.
+pub async fn is_ours(client: &Client, name: &str, run: &str) -> Result<bool, kube::Error> {
+    let found = Api::<Namespace>::all(client.clone()).get_metadata_opt(name).await?;
+    Ok(found.is_some_and(|namespace| namespace.labels().get(RUN_LABEL).is_some_and(|made| made == run)))
 }
 
 fn remains(name: &str, deadline: &Deadline, left: &Left) -> Trouble {
@@ -170,8 +185,8 @@ mod tests {
     }
 
     #[rstest]
-    #[case::of_the_operator("DittoServer", &["example.com/x"], true)]
-    #[case::also_of_the_operator("DittoServer", &["foregroundDeletion", "example.com/x"], true)]
+    #[case::of_the_operator("DittoServer", &["dittofs.com/x"], true)]
+    #[case::also_of_the_operator("DittoServer", &["foregroundDeletion", "dittofs.com/x"], true)]
     #[case::on_its_way("DittoServer", &[], false)]
     #[case::waits_for_what_it_owns("DittoServer", &["foregroundDeletion"], false)]
     #[case::of_percona("PerconaPGCluster", &["percona.com/delete-pvc"], false)]

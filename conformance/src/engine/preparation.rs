@@ -33,9 +33,10 @@ pub fn text(job: &Job) -> String {
     files.into_iter().filter_map(|file| std::fs::read_to_string(file).ok()).collect()
 }
 
-/// Client, namespace and bindings of the scenario.
+/// Client, namespace (of this name) and bindings of the scenario.
 pub async fn prepare(
     scenario: &Scenario,
+    namespace: &str,
     site: Arc<dyn Site>,
     settings: &Settings,
     declared: &Declared,
@@ -53,7 +54,7 @@ pub async fn prepare(
         differences.note("the namespace takes pods that the restricted Pod Security Standard refuses");
     }
     let marks = namespace::marks(&scenario.name, &settings.run, restricted);
-    let namespace = namespace::create(&client, &scenario.name, marks.clone())
+    namespace::create(&client, namespace, marks.clone())
         .await
         .map_err(|error| Trouble::broken(format!("no namespace can be created: {error}")))?;
     let bindings = Bindings::from_iter([
@@ -63,14 +64,14 @@ pub async fn prepare(
     ]);
     let hub = Hub::new(client.clone());
     // Whatever stands in them is a secret from then on, for every report and for the invariants.
-    hub.feed(&Kind::new("v1", "Secret"), Some(&namespace));
+    hub.feed(&Kind::new("v1", "Secret"), Some(namespace));
     let context = Context {
-        completion: complete(&hub, &client, &namespace, &differences),
+        completion: complete(&hub, &client, namespace, &differences),
         differences,
-        containers: Containers::of(&hub.feed(&Kind::new("v1", "Pod"), Some(&namespace))),
+        containers: Containers::of(&hub.feed(&Kind::new("v1", "Pod"), Some(namespace))),
         hub,
         client,
-        namespace,
+        namespace: namespace.to_owned(),
         marks,
         more_namespaces: Vec::new(),
         // The API server takes at most 128 bytes.

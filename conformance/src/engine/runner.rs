@@ -95,17 +95,7 @@ struct Run {
 impl Run {
     async fn on(&mut self, site: Arc<dyn Site>) {
         let begin = Instant::now();
-        let deadline = Deadline::after("preparation", self.scaled(PREPARATION_LIMIT));
-        let preparing = deadline.bound(preparation::prepare(&self.scenario, site, &self.settings, &self.declared));
-        let prepared = match self.settings.interrupted.run_until_cancelled(preparing).await {
-            Some(Some(prepared)) => prepared,
-            Some(None) => Err(Trouble::broken(format!("the site did not answer within {deadline}"))),
-            None => Err(Trouble::Interrupted),
-        };
-        let (mut context, mut before) = match prepared {
-            Ok(prepared) => prepared,
-            Err(trouble) => return self.trouble(&trouble),
-        };
+        let Some((mut context, mut before)) = self.prepare(site).await else { return };
         let mark = Mark::set(&*context.site).await;
         // What one scenario breaks in the engine must not end the others, nor leave its namespace behind.
         let judged = AssertUnwindSafe(self.judge(&mut context, &mut before)).catch_unwind().await;
@@ -132,12 +122,12 @@ impl Run {
         }
         self.pause(&context).await;
         let begin = Instant::now();
-        let looked = before.again(&*context.site).await;
+        let looked = self.invariants(async { before.again(&*context.site).await.map_err(Trouble::from) }).await;
         self.clean_up(&mut context).await;
         self.outcome.cleanup = begin.elapsed();
         let judged = match looked {
             Ok(()) => self.invariants(invariants::of_the_operator(&mut before, &context)).await,
-            Err(error) => Err(error.into()),
+            Err(trouble) => Err(trouble),
         };
         match judged {
             // The objects are gone: nothing is left to gather.
@@ -191,11 +181,28 @@ impl Run {
         }
     }
 
+    /// What the scenario needs to begin; `None` when it cannot.
+    async fn prepare(&mut self, site: Arc<dyn Site>) -> Option<(Context, invariants::Before)> {
+        let namespace = namespace::name(&self.scenario.name);
+        let limit = || Deadline::after("preparation", self.scaled(PREPARATION_LIMIT));
+        let (config, deadline) = (site.config(), limit());
+        let preparing = preparation::prepare(&self.scenario, &namespace, site, &self.settings, &self.declared);
+        let prepared = match self.settings.interrupted.run_until_cancelled(deadline.bound(preparing)).await {
+            Some(Some(prepared)) => prepared,
+            unfinished => {
+                // It may have been made, though nobody has heard of it.
+                if let Err(trouble) = namespace::abandon(config, &namespace, &limit()).await {
+                    self.outcome.warnings.extend(trouble.failure().map(|failure| failure.message));
+                }
+                let broken = || Trouble::broken(format!("the site did not answer within {deadline}"));
+                Err(unfinished.map_or(Trouble::Interrupted, |_| broken()))
+            }
+        };
+        prepared.map_err(|trouble| self.trouble(&trouble)).ok()
+    }
+
     /// What `check` has to say, in time.
-    async fn invariants(
-        &self,
-        check: impl Future<Output = Result<Vec<Failure>, Trouble>>,
-    ) -> Result<Vec<Failure>, Trouble> {
+    async fn invariants<T>(&self, check: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
         let deadline = Deadline::after("invariants", self.scaled(INVARIANTS_LIMIT));
         let checked = deadline.bound(check).await;
         checked.unwrap_or_else(|| Err(Trouble::broken(format!("the site did not answer within {deadline}"))))
@@ -233,11 +240,11 @@ impl Run {
         passed
     }
 
-    /// `catch` and `finally`: all of them are done, and what fails in them is told and changes nothing.
+    /// `catch` and `finally`: all of them are done, whatever has happened, and what fails in them is told and changes nothing.
     async fn aftermath(&mut self, step: &str, operations: &[Operation], context: &mut Context) {
         let deadline = Deadline::after("cleanup", self.scaled(CLEANUP_LIMIT));
         for operation in operations {
-            if let Err(trouble) = self.operation(operation, context, &deadline).await {
+            if let Err(trouble) = self.perform(operation, context, &deadline).await {
                 let what = match trouble {
                     Trouble::Failed(failure) => failure.message,
                     other => format!("{other:?}"),
@@ -248,7 +255,23 @@ impl Run {
         }
     }
 
+    /// Performs an operation, unless the run is interrupted or a guard violated.
     async fn operation(
+        &self,
+        operation: &Operation,
+        context: &mut Context,
+        deadline: &Deadline,
+    ) -> Result<(), Trouble> {
+        let violated = context.guards.violated();
+        tokio::select! {
+            biased;
+            () = self.settings.interrupted.cancelled() => Err(Trouble::Interrupted),
+            failure = violated => Err(failure.into()),
+            done = self.perform(operation, context, deadline) => done,
+        }
+    }
+
+    async fn perform(
         &self,
         operation: &Operation,
         context: &mut Context,
@@ -261,14 +284,11 @@ impl Run {
             Timeout::Exact(_) => "its timeout",
         };
         let deadline = deadline.within(name, limits.limit(timeout));
-        let violated = context.guards.violated();
         // Each operation keeps its own deadline, and says what it missed; this is for one that hangs.
         let hung = deadline.overrun(self.scaled(OVERRUN_LIMIT));
         tracing::debug!(scenario = self.scenario.name, at = %operation.at, "{}", operation.action.word());
         tokio::select! {
             biased;
-            () = self.settings.interrupted.cancelled() => Err(Trouble::Interrupted),
-            failure = violated => Err(failure.into()),
             done = steps::perform(operation, context, &deadline) => done,
             () = hung => Err(Trouble::broken(format!("{} hangs, long after {deadline}", operation.action.word()))),
         }
@@ -337,8 +357,10 @@ impl Run {
     }
 
     async fn clean_up(&mut self, context: &mut Context) {
-        let deadline = Deadline::after("cleanup", self.scaled(CLEANUP_LIMIT));
-        for failure in steps::clear_all(context, &deadline).await {
+        // Each has its own time: what holds the one up must not leave the next behind.
+        let limit = || Deadline::after("cleanup", self.scaled(CLEANUP_LIMIT));
+        let (client, run) = (context.client.clone(), &self.settings.run);
+        for failure in steps::clear_all(context, &limit()).await {
             self.trouble(&Trouble::broken(failure.message));
         }
         let failed = matches!(self.outcome.verdict, Verdict::Failed | Verdict::Error);
@@ -346,11 +368,16 @@ impl Run {
             self.outcome.warnings.push(format!("namespace {} was kept", context.namespace));
             return;
         }
-        for namespace in context.more_namespaces.iter().chain([&context.namespace]) {
-            if let Err(trouble) = namespace::remove(&context.client, namespace, &deadline).await {
-                self.noted(trouble, "cleanup");
+        let mut troubles = Vec::new();
+        for namespace in &context.more_namespaces {
+            match namespace::is_ours(&client, namespace, run).await {
+                Ok(true) => troubles.extend(namespace::remove(&client, namespace, &limit()).await.err()),
+                Ok(false) => {}
+                Err(error) => troubles.push(Trouble::broken(format!("namespace {namespace}: {error}"))),
             }
         }
+        troubles.extend(namespace::remove(&client, &context.namespace, &limit()).await.err());
+        troubles.into_iter().for_each(|trouble| self.noted(trouble, "cleanup"));
     }
 
     fn scaled(&self, limit: Duration) -> Duration {

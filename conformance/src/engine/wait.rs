@@ -8,6 +8,8 @@ use super::deadline::Deadline;
 use super::trouble::{Failure, Trouble};
 use super::watch::{Feed, Hub, Phase, Record};
 
+/// How long a watch that had an error may take to show that it works again.
+const GRACE: Duration = Duration::from_secs(1);
 /// How often a pending wait reads beside its watch.
 const REREAD: Duration = Duration::from_secs(5);
 
@@ -36,7 +38,13 @@ pub async fn until<T>(
             },
             // A read that is not answered must not hold up the end.
             _ = reread.tick() => drop(deadline.bound(hub.reread(feed)).await),
-            () = deadline.reached() => return Err(over(feed, deadline, missed)),
+            () = deadline.reached() => {
+                // A watch that goes on after an error says nothing until the next event.
+                if feed.read(|record| record.trouble().is_some()) {
+                    hub.catch_up(feed, GRACE).await;
+                }
+                return Err(over(feed, deadline, missed));
+            }
         }
     }
 }

@@ -74,6 +74,19 @@ impl Expectation {
         });
         (matching, failure)
     }
+
+    /// Whether fewer than `limit` match, and of each that is known.
+    fn absent(&self, record: &Record, limit: u64, context: &Context) -> Result<(), Failure> {
+        let (matching, nearest) = self.look(record);
+        if let Some(failure) = nearest.filter(|_| matching.undecided) {
+            let message = format!("{} cannot be judged, and must not match", self.subject);
+            return Err(Failure { message, ..failure });
+        }
+        let Some(object) = matching.first.filter(|_| matching.count >= limit) else { return Ok(()) };
+        let subject = context.subject(&object);
+        let often = if limit == 1 { String::new() } else { format!(" {} times", matching.count) };
+        Err(Failure::new(format!("{subject} matches{often}, and must not")).about(subject))
+    }
 }
 
 /// The objects that match a pattern.
@@ -107,6 +120,10 @@ pub async fn assert(assert: &Assert, context: &mut Context, deadline: &Deadline)
         let expectation = Expectation::of(template, assert.any_generation, context)?;
         let since = jiff::Timestamp::now();
         let wanted = assert.count.map(u64::from);
+        if wanted.is_some() {
+            // What was written before counts, though the watch has not delivered it yet.
+            wait::up_to_date(&context.hub, &expectation.feed, deadline).await?;
+        }
         let object = wait::until(&context.hub, &expectation.feed, deadline, |record| {
             let (matching, nearest) = expectation.look(record);
             match (matching.first, wanted) {
@@ -131,30 +148,31 @@ pub async fn assert(assert: &Assert, context: &mut Context, deadline: &Deadline)
     Ok(result)
 }
 
-/// Waits until no pattern is matched.
+/// Waits until no pattern is matched, all at the same time.
 pub async fn refute(refute: &Refute, context: &mut Context, deadline: &Deadline) -> Result<Value, Trouble> {
+    let mut unwanted = Vec::new();
     for template in &refute.objects {
         let expectation = Expectation::of(template, true, context)?;
-        if asks_for_absence(template) && context.differences.may_stay(&expectation.subject.kind.kind) {
-            continue;
+        if !(asks_for_absence(template) && context.differences.may_stay(&expectation.subject.kind.kind)) {
+            unwanted.push(expectation);
         }
-        // What was written before must be seen: an object that the watch has not delivered yet would pass for absent.
-        wait::up_to_date(&context.hub, &expectation.feed, deadline).await?;
-        wait::until(&context.hub, &expectation.feed, deadline, |record| {
-            let (matching, nearest) = expectation.look(record);
-            if let Some(failure) = nearest.filter(|_| matching.undecided) {
-                let message = format!("{} cannot be judged, and must not match", expectation.subject);
-                return Err(Failure { message, ..failure });
-            }
-            let limit = refute.count.map_or(1, u64::from);
-            let Some(object) = matching.first.filter(|_| matching.count >= limit) else { return Ok(()) };
-            let subject = context.subject(&object);
-            let often = if limit == 1 { String::new() } else { format!(" {} times", matching.count) };
-            Err(Failure::new(format!("{subject} matches{often}, and must not")).about(subject))
-        })
-        .await?;
     }
-    Ok(Value::Null)
+    let limit = refute.count.map_or(1, u64::from);
+    loop {
+        for expectation in &unwanted {
+            // What was written before must be seen: an object that the watch has not delivered yet would pass for absent.
+            wait::up_to_date(&context.hub, &expectation.feed, deadline).await?;
+            wait::until(&context.hub, &expectation.feed, deadline, |record| expectation.absent(record, limit, context))
+                .await?;
+        }
+        // While one was waited for, another may have come.
+        let absent = |expectation: &Expectation| {
+            expectation.feed.read(|record| expectation.absent(record, limit, context)).is_ok()
+        };
+        if unwanted.iter().all(absent) {
+            return Ok(Value::Null);
+        }
+    }
 }
 
 /// Whether a pattern is about an object's existence and nothing else.

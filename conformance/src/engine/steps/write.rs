@@ -33,11 +33,11 @@ pub async fn create(write: &Write, context: &mut Context, deadline: &Deadline) -
     for object in repeated(write, context) {
         let draft = Draft::of(&object?, context, deadline).await?;
         let request = draft.create(&create_params(context));
-        result = accepted(request, &draft.subject, &draft.feed, context, deadline).await?;
-        // Only what was made here: another namespace is not the scenario's to remove.
+        // Noted before it is sent: whoever interrupts that leaves it to be removed, if it was made here.
         if let ("Namespace", Some(name)) = (draft.subject.kind.kind.as_str(), &draft.subject.name) {
             context.more_namespaces.push(name.clone());
         }
+        result = accepted(request, &draft.subject, &draft.feed, context, deadline).await?;
     }
     Ok(result)
 }

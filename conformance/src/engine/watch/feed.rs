@@ -153,8 +153,12 @@ impl Feed {
         });
     }
 
-    pub(super) fn overtaken_by(&self, list: Vec<Value>) {
-        self.change(|inner| inner.record.overtaken_by(list, Timestamp::now()));
+    pub(super) fn works(&self) {
+        self.lock().record.works();
+    }
+
+    pub(super) fn overtaken_by(&self, list: Vec<Value>, as_of: u64) {
+        self.change(|inner| inner.record.overtaken_by(list, as_of, Timestamp::now()));
     }
 
     /// The object as JSON. Entries of a list have no `apiVersion` and `kind` of their own.

@@ -79,12 +79,13 @@ impl Hub {
     pub async fn reread(&self, feed: &Feed) {
         let Some(list) = self.list(feed).await else { return };
         if timeout(GRACE, caught_up(feed, &list)).await.is_ok() {
+            feed.works();
             return;
         }
         let warning = format!("the watch of {} did not deliver what a direct read found", feed.kind());
         tracing::warn!("{warning}");
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(warning);
-        feed.overtaken_by(list.objects);
+        feed.overtaken_by(list.objects, list.as_of);
     }
 
     /// Waits until the watch has delivered all that was written before this call. `false` when that cannot be said.
@@ -94,6 +95,7 @@ impl Hub {
             match self.list(feed).await {
                 Some(list) => {
                     caught_up(feed, &list).await;
+                    feed.works();
                     true
                 }
                 None => feed.read(|record| record.phase() == Phase::NotServed),

@@ -61,6 +61,8 @@ pub struct Record {
     list: Option<BTreeMap<Key, Arc<Value>>>,
     trouble: Option<String>,
     seen: u64,
+    /// Events up to this version are of the past: a list that was read beside the watch knew of them.
+    floor: u64,
 }
 
 impl Default for Record {
@@ -72,6 +74,7 @@ impl Default for Record {
             list: None,
             trouble: None,
             seen: 0,
+            floor: 0,
         }
     }
 }
@@ -107,6 +110,11 @@ impl Record {
         self.trouble = Some(error);
     }
 
+    /// The watch has delivered what a direct read found.
+    pub fn works(&mut self) {
+        self.trouble = None;
+    }
+
     /// A list begins: its objects come through [`Self::listed`].
     pub fn list_begins(&mut self) {
         self.list = Some(BTreeMap::new());
@@ -123,6 +131,7 @@ impl Record {
     pub fn list_ends(&mut self, at: Timestamp) -> Vec<Observation> {
         let list = self.list.take().unwrap_or_default();
         self.trouble = None;
+        self.floor = 0;
         let mut observations = Vec::new();
         match std::mem::replace(&mut self.phase, Phase::Live) {
             Phase::Starting => {}
@@ -137,8 +146,11 @@ impl Record {
         observations
     }
 
-    /// Takes over a fresh list that was read beside the watch and that is ahead of it.
-    pub fn overtaken_by(&mut self, list: Vec<Value>, at: Timestamp) -> Vec<Observation> {
+    /// Takes over a fresh list that was read beside the watch, at version `as_of`, and that is ahead of it. What the watch
+    /// still delivers of the time before changes nothing any more.
+    pub fn overtaken_by(&mut self, list: Vec<Value>, as_of: u64, at: Timestamp) -> Vec<Observation> {
+        self.floor = as_of;
+        self.seen = self.seen.max(as_of);
         let list = list.into_iter().map(|object| (Key::of(&object), Arc::new(object))).collect();
         let mut observations = vec![Observation::Gap("a re-read was ahead of the watch".to_owned())];
         observations.extend(self.replace(list, false, at));
@@ -148,12 +160,18 @@ impl Record {
     /// The object was created or changed.
     pub fn applied(&mut self, object: Value, at: Timestamp) -> Vec<Observation> {
         self.trouble = None;
+        if resource_version(&object) <= self.floor {
+            return Vec::new();
+        }
         self.set(Key::of(&object), Arc::new(object), false, at)
     }
 
     /// The object was deleted.
     pub fn deleted(&mut self, object: &Value, at: Timestamp) -> Vec<Observation> {
         self.trouble = None;
+        if resource_version(object) <= self.floor {
+            return Vec::new();
+        }
         self.seen = self.seen.max(resource_version(object));
         self.remove(&Key::of(object), at)
     }
@@ -249,6 +267,20 @@ mod tests {
             observations[1..],
             [Observation::Deleted(Arc::new(object("z", 3))), Observation::Version(Arc::new(object("y", 5)))]
         );
+    }
+
+    #[test]
+    fn what_a_watch_delivers_late_does_not_roll_a_newer_list_back() {
+        let (mut record, _) = live(&[object("x", 1), object("y", 2)]);
+        let at = Timestamp::UNIX_EPOCH;
+        let observations = record.overtaken_by(vec![object("x", 7)], 9, at);
+        assert!(matches!(observations[0], Observation::Gap(_)), "{observations:?}");
+        assert_eq!(record.applied(object("x", 5), at), []);
+        assert_eq!(record.deleted(&object("x", 6), at), []);
+        assert_eq!(record.applied(object("y", 8), at), []);
+        assert_eq!((record.objects().len(), record.seen()), (1, 9));
+        assert_eq!(record.objects().values().next().unwrap()["v"], 7);
+        assert_eq!(record.applied(object("x", 10), at).len(), 1);
     }
 
     #[test]
