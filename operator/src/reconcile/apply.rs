@@ -20,7 +20,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::build::statefulset::{PodOptions, kept_digest, statefulset};
+use super::build::statefulset::{PodOptions, kept_digest, statefulset, with_volumes_of};
 use super::build::{self, services};
 use super::dereference::{is_ours, is_unserved, whose};
 use super::gate::{Cluster, Verdict};
@@ -53,8 +53,8 @@ pub async fn apply_services(client: &Client, applied: &Applied, server: &DittoSe
     Ok(())
 }
 
-/// Applies the StatefulSet. While the database is not ready, one that exists keeps the credentials that it has; while those
-/// are not to be had at all, only its size changes, because a pod that is replaced then could not start.
+/// Applies the StatefulSet. While the database is not ready, one that exists keeps the credentials that it has; while its Secret
+/// is not complete, only its size changes, because a pod that is replaced then could not start.
 pub async fn apply_workload(
     client: &Client,
     applied: &Applied,
@@ -65,14 +65,14 @@ pub async fn apply_workload(
 ) -> Result<Option<StatefulSet>, ApplyError> {
     if verdict.ready {
         let wanted = statefulset(server, options, verdict.digest.as_deref());
-        return apply(client, applied, server, &wanted).await.map(Some);
+        return apply_statefulset(client, applied, server, wanted).await.map(Some);
     }
     let Some(workload) = workload else { return Ok(None) };
-    if verdict.reason == "WaitingForPostgreSQL"
+    if verdict.credentials
         && let Some(digest) = kept_digest(&workload, server)
     {
         let wanted = statefulset(server, options, Some(&digest));
-        return apply(client, applied, server, &wanted).await.map(Some);
+        return apply_statefulset(client, applied, server, wanted).await.map(Some);
     }
     if workload.spec.as_ref().and_then(|spec| spec.replicas) == Some(server.spec.replicas) {
         return Ok(Some(workload));
@@ -82,6 +82,30 @@ pub async fn apply_workload(
     let parameters = PatchParams { field_manager: Some(names::OPERATOR.to_owned()), ..PatchParams::default() };
     let resized = workloads.patch(&workload.name_any(), &parameters, &size).await;
     resized.map(Some).map_err(ApplyError::of::<StatefulSet>)
+}
+
+/// Applies a StatefulSet. Its volumes cannot change: where the API server refuses it for theirs, all else goes on with those that
+/// are there, because a rotation must not wait until somebody sets `spec.storage` back. The refusal is the answer all the same.
+async fn apply_statefulset(
+    client: &Client,
+    applied: &Applied,
+    server: &DittoServer,
+    wanted: StatefulSet,
+) -> Result<StatefulSet, ApplyError> {
+    let refusal = match apply(client, applied, server, &wanted).await {
+        Err(ApplyError::Refused(why, error)) if is_about_volumes(&error) => ApplyError::Refused(why, error),
+        outcome => return outcome,
+    };
+    let workloads: Api<StatefulSet> = Api::namespaced(client.clone(), &server.namespace().unwrap_or_default());
+    if let Some(found) = workloads.get_opt(&wanted.name_any()).await.map_err(ApplyError::of::<StatefulSet>)? {
+        apply(client, applied, server, &with_volumes_of(&found, wanted)).await?;
+    }
+    Err(refusal)
+}
+
+/// Whether the API server refuses a StatefulSet for a field that cannot change: of those that the operator sets, the volumes.
+fn is_about_volumes(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(response) if response.message.contains(VOLUMES_CANNOT_CHANGE))
 }
 
 /// Why an object could not be applied.
@@ -123,13 +147,18 @@ fn reason<K: Resource<DynamicType = ()>>() -> &'static str {
 }
 
 /// Whether the API server does not accept an object as it is: a quota or a missing permission (403), a policy (400, 403 or 422:
-/// a `ValidatingAdmissionPolicy` that names no reason), a field that cannot change (422). Nothing tells when it will.
+/// a `ValidatingAdmissionPolicy` that names no reason), a field that cannot change (422), somebody's webhook that does not answer
+/// (500). Nothing tells when it will.
 pub fn is_refused(response: &Status) -> bool {
     [400, 403, 422].contains(&response.code)
+        || response.code == 500 && response.message.contains("failed calling webhook")
 }
 
+/// How the API server begins when a field of a StatefulSet that cannot change would.
+const VOLUMES_CANNOT_CHANGE: &str = "updates to statefulset spec";
+
 fn rejected(kind: &str, response: &Status) -> String {
-    let hint = if response.message.contains("updates to statefulset spec") {
+    let hint = if response.message.contains(VOLUMES_CANNOT_CHANGE) {
         "; volumes and their sizes cannot change: set spec.storage back, or delete the StatefulSet (its volumes stay) and resize the claims"
     } else {
         ""
@@ -146,8 +175,9 @@ pub async fn write_status(client: &Client, server: &DittoServer, status: &DittoS
     servers.patch_status(&server.name_any(), &parameters, &Patch::Apply(patch)).await.map(drop)
 }
 
-/// Applies `wanted`, unless this process has applied just that before and it still is so. The memory is needed: what an
-/// object has and `wanted` no longer names is taken away by an apply, and is not seen by comparing.
+/// Applies `wanted`, unless this process has applied just that before and it still is as it became by that. The memory is needed:
+/// what an object has and `wanted` no longer names is taken away by an apply, and is not seen by comparing; and the API server
+/// writes some values in its own way (`0.5` of a CPU as `500m`).
 ///
 /// What somebody else has made under its name is not touched.
 async fn apply<K>(client: &Client, applied: &Applied, server: &DittoServer, wanted: &K) -> Result<K, ApplyError>
@@ -164,27 +194,40 @@ where
         if !is_ours(server, &found) {
             return Err(ApplyError::foreign::<K>(&name));
         }
-        if applied.last(server, &key) == Some(fingerprint(&content)) && holds(&json(&found)?, &content) {
+        if applied.last(server, &key) == Some(Written::of(&content, &json(&found)?)) {
             return Ok(found);
         }
     }
     let result = api.patch(&name, &PatchParams::apply(names::OPERATOR).force(), &Patch::Apply(wanted)).await;
     let result = result.map_err(ApplyError::of::<K>)?;
-    applied.note(server, key, fingerprint(&content));
+    applied.note(server, key, Written::of(&content, &json(&result)?));
     Ok(result)
 }
 
 /// What this process has applied last, by server and object.
 #[derive(Debug, Default)]
-pub struct Applied(Mutex<HashMap<ObjectRef<DittoServer>, HashMap<String, u64>>>);
+pub struct Applied(Mutex<HashMap<ObjectRef<DittoServer>, HashMap<String, Written>>>);
+
+/// What was sent, and what the object held of it afterwards; as fingerprints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Written {
+    sent: u64,
+    held: u64,
+}
+
+impl Written {
+    fn of(wanted: &Value, found: &Value) -> Self {
+        Self { sent: fingerprint(wanted), held: fingerprint(&named(found, wanted)) }
+    }
+}
 
 impl Applied {
-    fn last(&self, server: &DittoServer, key: &str) -> Option<u64> {
+    fn last(&self, server: &DittoServer, key: &str) -> Option<Written> {
         self.lock().get(&ObjectRef::from_obj(server))?.get(key).copied()
     }
 
-    fn note(&self, server: &DittoServer, key: String, fingerprint: u64) {
-        self.lock().entry(ObjectRef::from_obj(server)).or_default().insert(key, fingerprint);
+    fn note(&self, server: &DittoServer, key: String, written: Written) {
+        self.lock().entry(ObjectRef::from_obj(server)).or_default().insert(key, written);
     }
 
     /// Forgets a server that is gone.
@@ -192,7 +235,7 @@ impl Applied {
         self.lock().remove(server);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<DittoServer>, HashMap<String, u64>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef<DittoServer>, HashMap<String, Written>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -203,18 +246,17 @@ fn fingerprint(content: &Value) -> u64 {
     hasher.finish()
 }
 
-/// Whether everything in `wanted` stands in `found`. The API server adds to an object and leaves what is empty out.
-fn holds(found: &Value, wanted: &Value) -> bool {
+/// What `found` holds of the fields that `wanted` names. The API server adds others to an object.
+fn named(found: &Value, wanted: &Value) -> Value {
     match (found, wanted) {
-        (Value::Object(found), Value::Object(wanted)) => {
-            wanted.iter().all(|(key, value)| holds(found.get(key).unwrap_or(&Value::Null), value))
+        (Value::Object(found), Value::Object(wanted)) => wanted
+            .iter()
+            .map(|(key, wanted)| (key.clone(), found.get(key).map_or(Value::Null, |found| named(found, wanted))))
+            .collect(),
+        (Value::Array(found), Value::Array(wanted)) if found.len() == wanted.len() => {
+            found.iter().zip(wanted).map(|(found, wanted)| named(found, wanted)).collect()
         }
-        (Value::Array(found), Value::Array(wanted)) => {
-            found.len() == wanted.len() && found.iter().zip(wanted).all(|(found, wanted)| holds(found, wanted))
-        }
-        (Value::Null, Value::Object(wanted)) => wanted.is_empty(),
-        (Value::Null, Value::Array(wanted)) => wanted.is_empty(),
-        _ => found == wanted,
+        _ => found.clone(),
     }
 }
 

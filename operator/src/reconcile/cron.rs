@@ -19,13 +19,22 @@ pub fn check(expression: &str) -> Result<(), String> {
     if fields.len() != FIELDS.len() {
         return Err(format!("has {} fields instead of the five: minute hour day month weekday", fields.len()));
     }
+    let mut values = Vec::new();
     for (field, known) in fields.iter().zip(&FIELDS) {
-        for entry in field.split(',') {
-            known.check(entry).map_err(|why| format!("has {entry:?} as a {}: {why}", known.name))?;
-        }
+        let entry = |entry: &str| known.read(entry).map_err(|why| format!("has {entry:?} as a {}: {why}", known.name));
+        values.push(field.split(',').map(entry).collect::<Result<Vec<_>, _>>()?.concat());
+    }
+    // Where the weekday is named as well, one of the two is enough.
+    let any_weekday = fields[4].split(',').any(|entry| ["*", "?"].contains(&entry));
+    let longest = values[3].iter().filter_map(|month| LENGTHS.get(*month as usize - 1)).max();
+    if any_weekday && values[2].iter().min() > longest {
+        return Err("names a day that none of its months has".to_owned());
     }
     Ok(())
 }
+
+/// Days of the months, of February in a leap year.
+const LENGTHS: [u32; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
 /// A field.
 struct Field {
@@ -48,21 +57,24 @@ const FIELDS: [Field; 5] = [
 ];
 
 impl Field {
-    /// One entry of the list: `*`, `?`, a value or a range, with a step or without.
-    fn check(&self, entry: &str) -> Result<(), String> {
+    /// The values of one entry of the list: `*`, `?`, a value or a range, with a step or without.
+    fn read(&self, entry: &str) -> Result<Vec<u32>, String> {
         let (range, step) = entry.split_once('/').map_or((entry, None), |(range, step)| (range, Some(step)));
-        if step.is_some_and(|step| number(step).is_none_or(|step| step == 0)) {
-            return Err("a step is a number from 1 on".to_owned());
-        }
-        if ["*", "?"].contains(&range) {
-            return Ok(());
-        }
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last) = (self.value(first)?, self.value(last)?);
+        let number = |step: &str| number(step).filter(|step| *step > 0).ok_or("a step is a number from 1 on");
+        let every = step.map(number).transpose()?.unwrap_or(1);
+        let (first, last) = if ["*", "?"].contains(&range) {
+            (*self.values.start(), *self.values.end())
+        } else if let Some((first, last)) = range.split_once('-') {
+            (self.value(first)?, self.value(last)?)
+        } else {
+            let first = self.value(range)?;
+            // With a step, a value begins a range.
+            (first, if step.is_some() { *self.values.end() } else { first })
+        };
         if first > last {
             return Err(format!("the range ends before it begins ({first} to {last})"));
         }
-        Ok(())
+        Ok((first..=last).step_by(every as usize).collect())
     }
 
     fn value(&self, text: &str) -> Result<u32, String> {
@@ -91,6 +103,10 @@ mod tests {
     #[case("0 0 ? * 0")]
     #[case("5/10 1-5/2 */7 * sun")]
     #[case("07 02 01 1 SAT")]
+    #[case("0 0 29 2 *")]
+    #[case("0 0 31 2,3 *")]
+    #[case("0 0 31 2 0")]
+    #[case("0 0 5/20,31 2 *")]
     #[case("@daily")]
     fn accepts(#[case] expression: &str) {
         assert_eq!(check(expression), Ok(()));
@@ -116,6 +132,8 @@ mod tests {
     #[case::no_step("*/0 * * * *", "a step is a number from 1 on")]
     #[case::two_steps("*/2/3 * * * *", "a step is a number")]
     #[case::two_ranges("1-2-3 * * * *", "as a minute")]
+    #[case::february("0 2 31 2 *", "names a day that none of its months has")]
+    #[case::short_months("0 2 31 4-6/2,sep,11 ?", "names a day that none of its months has")]
     #[case::empty_entry("1,,2 * * * *", "as a minute")]
     fn refuses(#[case] expression: &str, #[case] why: &str) {
         let error = check(expression).unwrap_err();

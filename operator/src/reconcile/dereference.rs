@@ -36,20 +36,28 @@ pub async fn facts(client: &Client, server: &DittoServer) -> kube::Result<Facts>
 async fn complete(client: &Client, server: &DittoServer, facts: &mut Facts) -> kube::Result<()> {
     let Cluster::Ours(cluster) = &facts.cluster else { return Ok(()) };
     let namespace = server.namespace().unwrap_or_default();
-    let status = cluster.status.clone().unwrap_or_default();
-    if status.state == "ready" {
-        facts.secret = secret(client, &namespace, &names::user_secret(&server.name_any())).await?;
-        return Ok(());
-    }
-    let backup = server.spec.percona.as_ref().and_then(|percona| percona.backup.as_ref());
+    let is_ready = cluster.status.as_ref().is_some_and(|status| status.state == "ready");
+    let mounted = if is_ready { Vec::new() } else { backup_secrets(server, cluster) };
+    facts.secret = secret(client, &namespace, &names::user_secret(&server.name_any())).await?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
-    for name in backup.iter().filter(|backup| backup.enabled).flat_map(|backup| backup.secrets()) {
-        if secrets.get_metadata_opt(name).await?.is_none() {
-            facts.missing_backup_secret = Some(name.to_owned());
+    for name in mounted {
+        if secrets.get_metadata_opt(&name).await?.is_none() {
+            facts.missing_backup_secret = Some(name);
             break;
         }
     }
     Ok(())
+}
+
+/// The Secrets that the pods of `cluster` need for the backups that `server` asks for. Those that the cluster names count: it is
+/// created once, and the server may name others since.
+fn backup_secrets(server: &DittoServer, cluster: &PerconaPGCluster) -> Vec<String> {
+    let backup = server.spec.percona.as_ref().and_then(|percona| percona.backup.as_ref());
+    if !backup.is_some_and(|backup| backup.enabled) || cluster.spec.backups.enabled == Some(false) {
+        return Vec::new();
+    }
+    let configuration = cluster.spec.backups.pgbackrest.iter().flat_map(|pgbackrest| &pgbackrest.configuration);
+    configuration.map(|one| one.secret.name.clone()).filter(|name| !name.is_empty()).collect()
 }
 
 async fn secret(client: &Client, namespace: &str, name: &str) -> kube::Result<Option<Secret>> {
@@ -155,15 +163,36 @@ mod tests {
         (CLUSTER, 200, as_json(&cluster(&format!("status: {{state: {state}}}"))))
     }
 
+    /// The cluster, whose pods mount these Secrets for their backups.
+    fn mounting(state: &str, secrets: &[&str]) -> (&'static str, u16, Value) {
+        let (request, code, mut cluster) = found(state);
+        let configuration: Vec<_> = secrets.iter().map(|name| json!({ "secret": { "name": name } })).collect();
+        cluster["spec"]["backups"] = json!({ "pgbackrest": { "configuration": configuration, "repos": [] } });
+        (request, code, cluster)
+    }
+
     #[rstest]
     #[case::nothing("", [found("ready")], &[])]
     #[case::external("database: {postgresSecretRef: {name: db, key: url}}", [found("ready")], &["secrets/db"])]
     #[case::ready(PERCONA, [found("ready")], &["perconapgclusters/demo-postgres", "secrets/demo-postgres-pguser-dittofs"])]
-    #[case::not_ready(PERCONA, [found("initializing")], &["perconapgclusters/demo-postgres"])]
-    #[case::backed_up(BACKED_UP, [found("initializing")], &["perconapgclusters/demo-postgres", "secrets/s3-keys"])]
+    #[case::not_ready(
+        PERCONA,
+        [found("initializing")],
+        &["perconapgclusters/demo-postgres", "secrets/demo-postgres-pguser-dittofs"]
+    )]
+    #[case::backed_up(
+        BACKED_UP,
+        [mounting("initializing", &["s3-keys"])],
+        &["perconapgclusters/demo-postgres", "secrets/demo-postgres-pguser-dittofs", "secrets/s3-keys"]
+    )]
+    #[case::backups_off_since(
+        PERCONA,
+        [mounting("initializing", &["s3-keys"])],
+        &["perconapgclusters/demo-postgres", "secrets/demo-postgres-pguser-dittofs"]
+    )]
     #[case::backed_up_and_ready(
         BACKED_UP,
-        [found("ready")],
+        [mounting("ready", &["s3-keys"])],
         &["perconapgclusters/demo-postgres", "secrets/demo-postgres-pguser-dittofs"]
     )]
     #[tokio::test]
@@ -186,15 +215,23 @@ mod tests {
         let facts = read(PERCONA, &ApiServer::answering([found("ready"), (secrets, 200, credentials)])).await.unwrap();
         assert!(matches!(facts.cluster, Cluster::Ours(_)));
         assert_eq!(facts.secret, Some(secret(&CREDENTIALS)));
-        let with_ca = format!("{BACKED_UP}\n    caSecretRef: {{name: s3-ca, key: ca.crt}}");
-        let facts = read(&with_ca, &ApiServer::answering([found("initializing")])).await.unwrap();
+        let mounted = mounting("initializing", &["s3-keys", "s3-ca"]);
+        let facts = read(BACKED_UP, &ApiServer::answering([mounted.clone()])).await.unwrap();
         assert_eq!(facts.missing_backup_secret.as_deref(), Some("s3-keys"));
         let keys = ("GET /api/v1/namespaces/team-a/secrets/s3-keys", 200, json!({"metadata": {"name": "s3-keys"}}));
         let ca = ("GET /api/v1/namespaces/team-a/secrets/s3-ca", 200, json!({"metadata": {"name": "s3-ca"}}));
-        let facts = read(&with_ca, &ApiServer::answering([found("initializing"), keys.clone()])).await.unwrap();
+        let facts = read(BACKED_UP, &ApiServer::answering([mounted.clone(), keys.clone()])).await.unwrap();
         assert_eq!(facts.missing_backup_secret.as_deref(), Some("s3-ca"));
-        let facts = read(&with_ca, &ApiServer::answering([found("initializing"), keys, ca])).await.unwrap();
+        let facts = read(BACKED_UP, &ApiServer::answering([mounted, keys, ca])).await.unwrap();
         assert_eq!(facts.missing_backup_secret, None);
+    }
+
+    #[tokio::test]
+    async fn the_secret_that_the_cluster_mounts_counts_whatever_the_server_names_now() {
+        let keys = ("GET /api/v1/namespaces/team-a/secrets/s3-keys", 200, json!({"metadata": {"name": "s3-keys"}}));
+        let mounted = mounting("initializing", &["s3-kyes"]);
+        let facts = read(BACKED_UP, &ApiServer::answering([mounted, keys])).await.unwrap();
+        assert_eq!(facts.missing_backup_secret.as_deref(), Some("s3-kyes"));
     }
 
     #[rstest]

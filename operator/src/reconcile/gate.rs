@@ -70,11 +70,13 @@ pub struct Verdict {
     pub message: String,
     /// Digest of the credentials, when the database is ready and has some.
     pub digest: Option<String>,
+    /// Whether a pod that is replaced now finds its credentials.
+    pub credentials: bool,
 }
 
 impl Verdict {
     fn waiting(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { ready: false, reason, message: message.into(), digest: None }
+        Self { ready: false, reason, message: message.into(), digest: None, credentials: false }
     }
 }
 
@@ -87,6 +89,7 @@ pub fn judge(server: &DittoServer, facts: &Facts) -> Verdict {
             reason: "SQLite",
             message: "the database is a file of the metadata volume".into(),
             digest: None,
+            credentials: true,
         },
         Source::External(reference) => external(uid, reference, facts.secret.as_ref()),
         Source::Percona => percona(uid, server.metadata.name.as_deref().unwrap_or_default(), facts),
@@ -104,6 +107,7 @@ fn external(uid: &str, reference: &SecretKeyRef, secret: Option<&Secret>) -> Ver
             reason: "ExternalDatabase",
             message: format!("the URI comes from key {key} of Secret {name}"),
             digest: Some(digest(uid, [("uri", uri)])),
+            credentials: true,
         },
         None => Verdict::waiting("ExternalSecretMissing", format!("Secret {name} has no key {key}, or an empty one")),
     }
@@ -135,7 +139,10 @@ fn percona(uid: &str, server: &str, facts: &Facts) -> Verdict {
         }
         Cluster::Ours(cluster) => cluster,
     };
-    let waiting = |what: String| Verdict::waiting("WaitingForPostgreSQL", what);
+    let lacks = |secret: &Secret| CREDENTIAL_KEYS.into_iter().filter(|key| value(secret, key).is_none()).collect();
+    let missing: Option<Vec<_>> = facts.secret.as_ref().map(lacks);
+    let credentials = missing.as_ref().is_some_and(Vec::is_empty);
+    let waiting = |what: String| Verdict { credentials, ..Verdict::waiting("WaitingForPostgreSQL", what) };
     if cluster.metadata.deletion_timestamp.is_some() {
         return waiting(format!("PerconaPGCluster {name} is being deleted"));
     }
@@ -145,12 +152,11 @@ fn percona(uid: &str, server: &str, facts: &Facts) -> Verdict {
         state => return waiting(format!("PerconaPGCluster {name} is {state}")),
     }
     let secret_name = names::user_secret(server);
-    let Some(secret) = &facts.secret else {
+    let (Some(secret), Some(missing)) = (&facts.secret, missing) else {
         // Percona does not see that a Secret was deleted (observed.md, f).
         let remedy = format!("any change of PerconaPGCluster {name}, such as an annotation, makes Percona write it");
         return Verdict::waiting("WaitingForCredentials", format!("Secret {secret_name} does not exist; {remedy}"));
     };
-    let missing: Vec<_> = CREDENTIAL_KEYS.into_iter().filter(|key| value(secret, key).is_none()).collect();
     if !missing.is_empty() {
         return Verdict::waiting("WaitingForCredentials", format!("Secret {secret_name} lacks {}", missing.join(", ")));
     }
@@ -168,6 +174,7 @@ fn percona(uid: &str, server: &str, facts: &Facts) -> Verdict {
         reason: "PostgreSQLReady",
         message: format!("PerconaPGCluster {name} is ready and Secret {secret_name} is complete"),
         digest: Some(digest(uid, values)),
+        credentials: true,
     }
 }
 

@@ -67,14 +67,25 @@ pub fn next(seen: &Seen<'_>, now: &Time) -> DittoServerStatus {
     if let Some((status, reason, message)) = backup::ready(seen.server, seen.facts, seen.verdict) {
         said.insert(2, Said { kind: "BackupReady", status, reason, message });
     }
-    let ours = matches!(Source::of(seen.server), Source::Percona) && matches!(seen.facts.cluster, Cluster::Ours(_));
-    let name = seen.server.metadata.name.as_deref().unwrap_or_default();
     DittoServerStatus {
         phase: Some(phase(seen, &rollout)),
         observed_generation: seen.server.metadata.generation,
         ready_replicas: rollout.ready,
-        percona_cluster_name: ours.then(|| names::cluster(name)),
+        percona_cluster_name: cluster_name(seen),
         conditions: conditions(seen.server, said, now),
+    }
+}
+
+/// The name of the server's cluster, also while one that was there is gone: that it is made again is worth an event.
+fn cluster_name(seen: &Seen<'_>) -> Option<String> {
+    match (Source::of(seen.server), &seen.facts.cluster) {
+        (Source::Percona, Cluster::Ours(_)) => {
+            Some(names::cluster(seen.server.metadata.name.as_deref().unwrap_or_default()))
+        }
+        (Source::Percona, Cluster::NotFound | Cluster::NotInstalled | Cluster::Refused(_)) => {
+            seen.server.status.as_ref()?.percona_cluster_name.clone()
+        }
+        _ => None,
     }
 }
 

@@ -41,9 +41,16 @@ fn backup(percona: &Percona) -> Vec<FieldError> {
             Some(FieldError { path, message: format!("{schedule:?} {error}") })
         })
         .collect();
-    if let Some((_, port)) = backup.endpoint.as_deref().and_then(|endpoint| endpoint.rsplit_once(':'))
+    let endpoint = backup.endpoint.as_deref().unwrap_or_default();
+    let digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    if endpoint.starts_with(':') {
+        errors.push(FieldError {
+            path: "spec.percona.backup.endpoint",
+            message: format!("{endpoint:?} names no host"),
+        });
+    } else if let Some((_, port)) = endpoint.rsplit_once(':')
         && !port.ends_with(']')
-        && !port.parse::<u16>().is_ok_and(|port| port > 0)
+        && !(digits(port) && port.parse::<u16>().is_ok_and(|port| port > 0))
     {
         errors.push(FieldError {
             path: "spec.percona.backup.endpoint",
@@ -94,6 +101,8 @@ mod tests {
     #[case("minio:", false)]
     #[case("minio:0", false)]
     #[case("minio:99999", false)]
+    #[case("minio:+9000", false)]
+    #[case(":9000", false)]
     fn an_endpoint_has_a_port_or_none(#[case] endpoint: &str, #[case] fine: bool) {
         let spec = BACKED_UP.replace("minio.minio.svc:9000", &format!("{endpoint:?}"));
         assert_eq!(validate(&server(&spec).spec).is_empty(), fine);

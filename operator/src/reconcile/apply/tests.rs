@@ -16,29 +16,32 @@ const STATUS: &str = "PATCH /apis/dittofs.dittofs.com/v1alpha1/namespaces/team-a
 const APPLIED: &str = "?&force=true&fieldManager=dittofs-operator";
 
 #[rstest]
-#[case::added_by_the_api_server(json!({"a": 1, "uid": "u"}), json!({"a": 1}), true)]
-#[case::changed_by_somebody(json!({"a": 2}), json!({"a": 1}), false)]
-#[case::removed_by_somebody(json!({}), json!({"a": 1}), false)]
-#[case::one_more_in_a_list(json!({"a": [1, 2]}), json!({"a": [1]}), false)]
-#[case::defaults_in_a_list(json!({"a": [{"name": "x", "protocol": "TCP"}]}), json!({"a": [{"name": "x"}]}), true)]
-#[case::left_out_because_empty(json!({}), json!({"a": {}, "b": []}), true)]
-#[case::not_empty(json!({"a": null}), json!({"a": {"b": 1}}), false)]
-fn an_object_is_as_wanted_when_all_that_was_asked_for_stands_in_it(
-    #[case] found: Value,
-    #[case] wanted: Value,
-    #[case] expected: bool,
-) {
-    assert_eq!(holds(&found, &wanted), expected);
+#[case::added_by_the_api_server(json!({"a": 1}), json!({"a": 1, "uid": "u"}), true)]
+#[case::changed_by_somebody(json!({"a": 1}), json!({"a": 2}), false)]
+#[case::removed_by_somebody(json!({"a": 1}), json!({}), false)]
+#[case::one_more_in_a_list(json!({"a": [1]}), json!({"a": [1, 2]}), false)]
+#[case::defaults_in_a_list(json!({"a": [{"name": "x"}]}), json!({"a": [{"name": "x", "protocol": "TCP"}]}), true)]
+#[case::another_in_a_list(json!({"a": [{"name": "x"}]}), json!({"a": [{"name": "y"}]}), false)]
+fn what_others_change_of_that_which_was_sent_is_seen(#[case] wanted: Value, #[case] found: Value, #[case] same: bool) {
+    assert_eq!(Written::of(&wanted, &found) == Written::of(&wanted, &wanted), same);
+}
+
+#[test]
+fn what_the_api_server_writes_in_its_own_way_is_no_change() {
+    let wanted = json!({"cpu": "0.5", "none": {}});
+    let answer = json!({"cpu": "500m", "uid": "u"});
+    assert_eq!(Written::of(&wanted, &answer), Written::of(&wanted, &json!({"cpu": "500m", "other": 1})));
+    assert_ne!(Written::of(&wanted, &answer), Written::of(&wanted, &json!({"cpu": "600m"})));
+    assert_ne!(Written::of(&wanted, &answer), Written::of(&json!({"cpu": "500m", "none": {}}), &answer));
 }
 
 #[test]
 fn what_was_applied_is_known_until_the_server_is_gone() {
     let applied = Applied::default();
     let server = server("replicas: 1");
-    let (first, second) = (fingerprint(&json!({"a": 1})), fingerprint(&json!({"a": 2})));
-    assert_ne!(first, second);
-    applied.note(&server, "Service/demo".to_owned(), first);
-    assert_eq!(applied.last(&server, "Service/demo"), Some(first));
+    let written = Written::of(&json!({"a": 1}), &json!({"a": 1}));
+    applied.note(&server, "Service/demo".to_owned(), written);
+    assert_eq!(applied.last(&server, "Service/demo"), Some(written));
     assert_eq!(applied.last(&server, "StatefulSet/demo"), None);
     applied.forget(&ObjectRef::from_obj(&server));
     assert_eq!(applied.last(&server, "Service/demo"), None);
@@ -175,6 +178,29 @@ async fn only_the_size_of_a_workload_changes_while_there_are_no_credentials() {
     assert_eq!(sent, [(path, json!({ "spec": { "replicas": 0 } }))]);
 }
 
+#[tokio::test]
+async fn while_the_secret_is_not_complete_no_pod_is_replaced_though_the_database_is_not_ready_either() {
+    let existing = running().await;
+    let state = ("initializing", &CREDENTIALS[..3]);
+    let (sent, _) = workload(&ApiServer::default(), 0, state, Some(existing)).await;
+    assert_eq!(sent.iter().map(|(_, sent)| sent).collect::<Vec<_>>(), [&json!({ "spec": { "replicas": 0 } })]);
+}
+
+#[tokio::test]
+async fn all_but_the_volumes_goes_on_when_those_are_refused() {
+    let message = "StatefulSet demo is invalid: updates to statefulset spec for fields other than replicas are forbidden";
+    let mut there = as_json(&running().await);
+    there["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"] = "9Gi".into();
+    let get = WORKLOAD.replace("PATCH", "GET").leak();
+    let api = ApiServer::answering([(WORKLOAD, 422, failure("Invalid", 422, message)), (get, 200, there.clone())]);
+    let (sent, outcome) = workload(&api, 1, ("ready", &CREDENTIALS), None).await;
+    assert_eq!(sent.len(), 2);
+    assert_eq!(sent[0].1["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"], "1Gi");
+    assert_eq!(sent[1].1["spec"]["volumeClaimTemplates"], there["spec"]["volumeClaimTemplates"]);
+    assert_eq!(sent[1].1["spec"]["template"], sent[0].1["spec"]["template"]);
+    assert!(matches!(outcome, Err(ApplyError::Refused(why, _)) if why.reason == "StatefulSetRejected"));
+}
+
 #[rstest]
 #[case::invalid(422, "refused")]
 #[case::quota(403, "refused")]
@@ -191,6 +217,14 @@ async fn what_the_api_server_says_of_a_workload_is_told_apart(#[case] code: u16,
     };
     assert_eq!(told, expected);
     assert!(error.to_string().contains("that is why"), "{error}");
+}
+
+#[rstest]
+#[case::of_somebody(r#"Internal error occurred: failed calling webhook "policy.example.com": connection refused"#, true)]
+#[case::anything_else("etcdserver: request timed out", false)]
+fn a_webhook_that_does_not_answer_refuses(#[case] message: &str, #[case] expected: bool) {
+    let response = serde_json::from_value(failure("InternalError", 500, message)).unwrap();
+    assert_eq!(is_refused(&response), expected);
 }
 
 #[test]

@@ -78,6 +78,26 @@ pub fn statefulset(server: &DittoServer, options: &PodOptions, digest: Option<&s
     }
 }
 
+/// `wanted` with the volumes of `existing`, which cannot change: a volume that it does not have is not mounted.
+pub fn with_volumes_of(existing: &StatefulSet, mut wanted: StatefulSet) -> StatefulSet {
+    let claims = existing.spec.as_ref().and_then(|spec| spec.volume_claim_templates.clone()).unwrap_or_default();
+    if let Some(spec) = &mut wanted.spec {
+        let gone: Vec<_> = spec
+            .volume_claim_templates
+            .iter()
+            .flatten()
+            .map(|claim| claim.metadata.name.clone())
+            .filter(|name| !claims.iter().any(|claim| claim.metadata.name == *name))
+            .flatten()
+            .collect();
+        for container in spec.template.spec.iter_mut().flat_map(|pod| &mut pod.containers) {
+            container.volume_mounts.iter_mut().for_each(|mounts| mounts.retain(|mount| !gone.contains(&mount.name)));
+        }
+        spec.volume_claim_templates = Some(claims);
+    }
+    wanted
+}
+
 /// The digest in the template of `existing`, when its pods have their database from where those of `wanted` would have it.
 pub fn kept_digest(existing: &StatefulSet, server: &DittoServer) -> Option<String> {
     let template = &existing.spec.as_ref()?.template;

@@ -279,3 +279,15 @@ fn only_a_cluster_that_is_used_is_named(#[case] spec: &str, #[case] exists: bool
     }
     assert_eq!(step(&server(spec), &facts, None, None, 1).percona_cluster_name.as_deref(), name);
 }
+
+#[rstest]
+#[case::refused(Cluster::Refused("no room".to_owned()), Some("demo-postgres"))]
+#[case::not_installed(Cluster::NotInstalled, Some("demo-postgres"))]
+#[case::gone_again(Cluster::NotFound, Some("demo-postgres"))]
+#[case::of_somebody_else(Cluster::Foreign("is theirs".to_owned()), None)]
+fn a_cluster_that_is_gone_is_remembered_until_it_is_made_again(#[case] then: Cluster, #[case] name: Option<&str>) {
+    let mut server = server("percona: {enabled: true}");
+    server.status = Some(step(&server, &facts(READY, true), None, None, 1));
+    let facts = Facts { cluster: then, ..facts(READY, true) };
+    assert_eq!(step(&server, &facts, None, None, 2).percona_cluster_name.as_deref(), name);
+}
