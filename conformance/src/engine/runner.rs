@@ -16,7 +16,7 @@ use super::outcome::{Outcome, StepOutcome, Verdict};
 use super::rate::Mark;
 use super::schedule::Job;
 use super::settings::{Paused, Settings};
-use super::trouble::{Failure, Trouble};
+use super::trouble::Trouble;
 use super::watch::Kind;
 use super::{images, invariants, namespace, preparation, steps};
 use crate::environment::{Declared, Environment, LeaseRequest, Site};
@@ -95,7 +95,7 @@ struct Run {
 impl Run {
     async fn on(&mut self, site: Arc<dyn Site>) {
         let begin = Instant::now();
-        let Some((mut context, mut before)) = self.prepare(site).await else { return };
+        let Some((mut context, mut before)) = Box::pin(self.prepare(site)).await else { return };
         let mark = Mark::set(&*context.site).await;
         // What one scenario breaks in the engine must not end the others, nor leave its namespace behind.
         let judged = AssertUnwindSafe(self.judge(&mut context, &mut before)).catch_unwind().await;
@@ -271,12 +271,7 @@ impl Run {
         }
     }
 
-    async fn perform(
-        &self,
-        operation: &Operation,
-        context: &mut Context,
-        deadline: &Deadline,
-    ) -> Result<(), Trouble> {
+    async fn perform(&self, operation: &Operation, context: &mut Context, deadline: &Deadline) -> Result<(), Trouble> {
         let timeout = operation.action.timeout();
         let limits = Timeouts::new(self.scenario.timeouts.clone(), self.settings.timeout_multiplier);
         let name = match timeout {
@@ -358,8 +353,9 @@ impl Run {
 
     async fn clean_up(&mut self, context: &mut Context) {
         // Each has its own time: what holds the one up must not leave the next behind.
-        let limit = || Deadline::after("cleanup", self.scaled(CLEANUP_LIMIT));
-        let (client, run) = (context.client.clone(), &self.settings.run);
+        let limit = self.scaled(CLEANUP_LIMIT);
+        let limit = || Deadline::after("cleanup", limit);
+        let (client, run) = (context.client.clone(), self.settings.run.clone());
         for failure in steps::clear_all(context, &limit()).await {
             self.trouble(&Trouble::broken(failure.message));
         }
@@ -370,14 +366,16 @@ impl Run {
         }
         let mut troubles = Vec::new();
         for namespace in &context.more_namespaces {
-            match namespace::is_ours(&client, namespace, run).await {
+            match namespace::is_ours(&client, namespace, &run).await {
                 Ok(true) => troubles.extend(namespace::remove(&client, namespace, &limit()).await.err()),
                 Ok(false) => {}
                 Err(error) => troubles.push(Trouble::broken(format!("namespace {namespace}: {error}"))),
             }
         }
         troubles.extend(namespace::remove(&client, &context.namespace, &limit()).await.err());
-        troubles.into_iter().for_each(|trouble| self.noted(trouble, "cleanup"));
+        for trouble in troubles {
+            self.noted(trouble, "cleanup");
+        }
     }
 
     fn scaled(&self, limit: Duration) -> Duration {

@@ -9,6 +9,7 @@ use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use futures::future::BoxFuture;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Service;
@@ -86,21 +87,24 @@ pub async fn apply_workload(
 
 /// Applies a StatefulSet. Its volumes cannot change: where the API server refuses it for theirs, all else goes on with those that
 /// are there, because a rotation must not wait until somebody sets `spec.storage` back. The refusal is the answer all the same.
-async fn apply_statefulset(
-    client: &Client,
-    applied: &Applied,
-    server: &DittoServer,
+fn apply_statefulset<'a>(
+    client: &'a Client,
+    applied: &'a Applied,
+    server: &'a DittoServer,
     wanted: StatefulSet,
-) -> Result<StatefulSet, ApplyError> {
-    let refusal = match apply(client, applied, server, &wanted).await {
-        Err(ApplyError::Refused(why, error)) if is_about_volumes(&error) => ApplyError::Refused(why, error),
-        outcome => return outcome,
-    };
-    let workloads: Api<StatefulSet> = Api::namespaced(client.clone(), &server.namespace().unwrap_or_default());
-    if let Some(found) = workloads.get_opt(&wanted.name_any()).await.map_err(ApplyError::of::<StatefulSet>)? {
-        apply(client, applied, server, &with_volumes_of(&found, wanted)).await?;
-    }
-    Err(refusal)
+) -> BoxFuture<'a, Result<StatefulSet, ApplyError>> {
+    // On the heap: a StatefulSet is large.
+    Box::pin(async move {
+        let refusal = match apply(client, applied, server, &wanted).await {
+            Err(ApplyError::Refused(why, error)) if is_about_volumes(&error) => ApplyError::Refused(why, error),
+            outcome => return outcome,
+        };
+        let workloads: Api<StatefulSet> = Api::namespaced(client.clone(), &server.namespace().unwrap_or_default());
+        if let Some(found) = workloads.get_opt(&wanted.name_any()).await.map_err(ApplyError::of::<StatefulSet>)? {
+            apply(client, applied, server, &with_volumes_of(&found, wanted)).await?;
+        }
+        Err(refusal)
+    })
 }
 
 /// Whether the API server refuses a StatefulSet for a field that cannot change: of those that the operator sets, the volumes.

@@ -44,10 +44,8 @@ fn backup(percona: &Percona) -> Vec<FieldError> {
     let endpoint = backup.endpoint.as_deref().unwrap_or_default();
     let digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
     if endpoint.starts_with(':') {
-        errors.push(FieldError {
-            path: "spec.percona.backup.endpoint",
-            message: format!("{endpoint:?} names no host"),
-        });
+        errors
+            .push(FieldError { path: "spec.percona.backup.endpoint", message: format!("{endpoint:?} names no host") });
     } else if let Some((_, port)) = endpoint.rsplit_once(':')
         && !port.ends_with(']')
         && !(digits(port) && port.parse::<u16>().is_ok_and(|port| port > 0))

@@ -160,7 +160,7 @@ impl Record {
     /// The object was created or changed.
     pub fn applied(&mut self, object: Value, at: Timestamp) -> Vec<Observation> {
         self.trouble = None;
-        if resource_version(&object) <= self.floor {
+        if self.is_past(&object) {
             return Vec::new();
         }
         self.set(Key::of(&object), Arc::new(object), false, at)
@@ -169,7 +169,7 @@ impl Record {
     /// The object was deleted.
     pub fn deleted(&mut self, object: &Value, at: Timestamp) -> Vec<Observation> {
         self.trouble = None;
-        if resource_version(object) <= self.floor {
+        if self.is_past(object) {
             return Vec::new();
         }
         self.seen = self.seen.max(resource_version(object));
@@ -182,6 +182,11 @@ impl Record {
         self.list = None;
         self.trouble = None;
         self.replace(BTreeMap::new(), false, at)
+    }
+
+    /// Whether a list that was read beside the watch knew of this version.
+    fn is_past(&self, object: &Value) -> bool {
+        self.floor > 0 && resource_version(object) <= self.floor
     }
 
     fn replace(&mut self, list: BTreeMap<Key, Arc<Value>>, found: bool, at: Timestamp) -> Vec<Observation> {

@@ -188,7 +188,8 @@ async fn while_the_secret_is_not_complete_no_pod_is_replaced_though_the_database
 
 #[tokio::test]
 async fn all_but_the_volumes_goes_on_when_those_are_refused() {
-    let message = "StatefulSet demo is invalid: updates to statefulset spec for fields other than replicas are forbidden";
+    let message =
+        "StatefulSet demo is invalid: updates to statefulset spec for fields other than replicas are forbidden";
     let mut there = as_json(&running().await);
     there["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"] = "9Gi".into();
     let get = WORKLOAD.replace("PATCH", "GET").leak();
@@ -220,7 +221,10 @@ async fn what_the_api_server_says_of_a_workload_is_told_apart(#[case] code: u16,
 }
 
 #[rstest]
-#[case::of_somebody(r#"Internal error occurred: failed calling webhook "policy.example.com": connection refused"#, true)]
+#[case::of_somebody(
+    r#"Internal error occurred: failed calling webhook "policy.example.com": connection refused"#,
+    true
+)]
 #[case::anything_else("etcdserver: request timed out", false)]
 fn a_webhook_that_does_not_answer_refuses(#[case] message: &str, #[case] expected: bool) {
     let response = serde_json::from_value(failure("InternalError", 500, message)).unwrap();
