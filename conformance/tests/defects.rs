@@ -150,7 +150,7 @@ fn chosen(fails: &BTreeSet<String>) -> Vec<String> {
 }
 
 /// What differs from run to run.
-const FILTERS: [(&str, &str); 15] = [
+const FILTERS: [(&str, &str); 16] = [
     (r"\b\d+ requests of the operator", "<count> requests of the operator"),
     (r"\b\d+ times in the\b", "<count> times in the"),
     // Which of several objects of a server comes first.
@@ -169,6 +169,8 @@ const FILTERS: [(&str, &str); 15] = [
     // PostgreSQL's.
     (r#"("systemIdentifier":")\d+"#, "$1<number>"),
     (r"\b(127|10)\.\d+\.\d+\.\d+(:\d+)?", "<address>"),
+    // How far pods that should not be there have come.
+    (r#"\n  status\.phase: expected "Pending", got "\w+""#, ""),
     // What comes so often comes in any order.
     (r"(\n  <time> \w+ \S+ \S+ \(\d+\)){10,}", "\n  <many requests>"),
 ];
