@@ -12,7 +12,7 @@ use super::selection::Selection;
 use super::signals;
 use super::{CliError, pause};
 use crate::engine::schedule::{Order, Pace, Progress, plan, run};
-use crate::engine::{Job, Missing, Outcome, Settings, Verdict, not_begun};
+use crate::engine::{Job, Missing, Outcome, Settings, Verdict};
 use crate::environment::{Environment, EnvironmentError};
 use crate::exit::Exit;
 use crate::report::{AllowedSkips, Console, Files, RunReport, State, exit, github};
@@ -117,13 +117,14 @@ impl Run {
         let display = Display::stderr();
         let environment = match self.environment.start(&display, &interrupted).await {
             Err(_) if interrupted.is_cancelled() => {
-                let outcomes = jobs.iter().map(|job| not_begun(job, "the run was interrupted before it began"));
+                let outcomes =
+                    jobs.iter().map(|job| Outcome::not_begun(job, "the run was interrupted before it began"));
                 unstarted(run, outcomes, State::Interrupted, &files)?;
                 return Ok(Exit::Interrupted);
             }
             Err(error) => {
                 let why = error.message().to_owned();
-                let outcome = |job| Outcome { verdict: Verdict::Error, ..not_begun(job, &why) };
+                let outcome = |job| Outcome { verdict: Verdict::Error, ..Outcome::not_begun(job, &why) };
                 unstarted(run, jobs.iter().map(outcome), State::Complete, &files)?;
                 return Err(error);
             }

@@ -37,7 +37,7 @@ pub use namespace::remove_all as remove_namespaces;
 pub use outcome::{Outcome, StepOutcome, Verdict};
 pub use permissions::Permissions;
 pub use rate::Rate;
-pub use runner::{not_begun, run};
+pub use runner::run;
 pub use schedule::Job;
 pub use settings::{Paused, Settings};
 pub use trouble::Failure;

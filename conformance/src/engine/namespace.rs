@@ -89,10 +89,16 @@ pub async fn abandon(config: kube::Config, name: &str, deadline: &Deadline) -> R
     remove(&client, name, deadline).await
 }
 
-/// Whether the namespace was made by this run: another is not a scenario's to remove, whatever was interrupted.
-pub async fn is_ours(client: &Client, name: &str, run: &str) -> Result<bool, kube::Error> {
-    let found = Api::<Namespace>::all(client.clone()).get_metadata_opt(name).await?;
-    Ok(found.is_some_and(|namespace| namespace.labels().get(RUN_LABEL).is_some_and(|made| made == run)))
+/// Removes the namespace if it was made by the run `run`: another is not a scenario's to remove, whatever was interrupted.
+pub async fn remove_ours(client: &Client, name: &str, run: &str, deadline: &Deadline) -> Result<(), Trouble> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    let found = deadline.bound(api.get_metadata_opt(name)).await;
+    let found = found.ok_or_else(|| Trouble::broken(format!("namespace {name} was not told of within {deadline}")))?;
+    let found = found.map_err(|error| Trouble::broken(format!("namespace {name} cannot be looked at: {error}")))?;
+    match found.as_ref().and_then(|namespace| namespace.labels().get(RUN_LABEL)) {
+        Some(made) if made == run => remove(client, name, deadline).await,
+        _ => Ok(()),
+    }
 }
 
 fn remains(name: &str, deadline: &Deadline, left: &Left) -> Trouble {

@@ -10,6 +10,7 @@ use super::context::Sighting;
 use super::evidence::{Bundle, FailureReport};
 use super::rate::Rate;
 use super::schedule::Job;
+use crate::redact::redact;
 
 /// The verdict on one scenario. Ordered by how much it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -106,6 +107,16 @@ impl Outcome {
             warnings: Vec::new(),
             sightings: Vec::new(),
         }
+    }
+
+    /// The outcome of a job whose task has ended without one.
+    pub fn lost(job: &Job, why: &str) -> Self {
+        Self { verdict: Verdict::Error, reason: Some(format!("the engine: {}", redact(why))), ..Self::new(job) }
+    }
+
+    /// The outcome of a job that was never begun.
+    pub fn not_begun(job: &Job, why: &str) -> Self {
+        Self { verdict: Verdict::Interrupted, reason: Some(why.to_owned()), ..Self::new(job) }
     }
 }
 

@@ -72,16 +72,6 @@ pub async fn run(environment: &dyn Environment, job: &Job, settings: &Settings) 
     run.outcome
 }
 
-/// The outcome of a job whose task has ended without one.
-pub fn lost(job: &Job, why: &str) -> Outcome {
-    Outcome { verdict: Verdict::Error, reason: Some(format!("the engine: {}", redact(why))), ..Outcome::new(job) }
-}
-
-/// The outcome of a job that was never begun.
-pub fn not_begun(job: &Job, why: &str) -> Outcome {
-    Outcome { verdict: Verdict::Interrupted, reason: Some(why.to_owned()), ..Outcome::new(job) }
-}
-
 struct Run {
     scenario: Arc<Scenario>,
     file: String,
@@ -355,7 +345,6 @@ impl Run {
         // Each has its own time: what holds the one up must not leave the next behind.
         let limit = self.scaled(CLEANUP_LIMIT);
         let limit = || Deadline::after("cleanup", limit);
-        let (client, run) = (context.client.clone(), self.settings.run.clone());
         for failure in steps::clear_all(context, &limit()).await {
             self.trouble(&Trouble::broken(failure.message));
         }
@@ -364,16 +353,12 @@ impl Run {
             self.outcome.warnings.push(format!("namespace {} was kept", context.namespace));
             return;
         }
-        let mut troubles = Vec::new();
+        let mut removed = Vec::new();
         for namespace in &context.more_namespaces {
-            match namespace::is_ours(&client, namespace, &run).await {
-                Ok(true) => troubles.extend(namespace::remove(&client, namespace, &limit()).await.err()),
-                Ok(false) => {}
-                Err(error) => troubles.push(Trouble::broken(format!("namespace {namespace}: {error}"))),
-            }
+            removed.push(namespace::remove_ours(&context.client, namespace, &self.settings.run, &limit()).await);
         }
-        troubles.extend(namespace::remove(&client, &context.namespace, &limit()).await.err());
-        for trouble in troubles {
+        removed.push(namespace::remove(&context.client, &context.namespace, &limit()).await);
+        for trouble in removed.into_iter().filter_map(Result::err) {
             self.noted(trouble, "cleanup");
         }
     }

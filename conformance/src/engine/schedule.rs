@@ -137,7 +137,7 @@ pub async fn run(
             let Some((number, job)) = under_way.remove(&id) else { continue };
             lanes[number].running -= 1;
             // What the engine does around the steps may panic, too; nobody aborts a job.
-            let outcome = ended.map_or_else(|error| runner::lost(&job, &error.to_string()), |(_, outcome)| outcome);
+            let outcome = ended.map_or_else(|error| Outcome::lost(&job, &error.to_string()), |(_, outcome)| outcome);
             if outcome.verdict != Verdict::Passed {
                 missing.unpassed.get_or_insert_with(|| outcome.scenario.clone());
             }
@@ -146,7 +146,7 @@ pub async fn run(
         }
         let why = if stopped { "not begun: --fail-fast" } else { "not begun" };
         for job in lanes.into_iter().flat_map(|lane| lane.waiting) {
-            tell(Progress::Ended(Box::new(runner::not_begun(&job, why))));
+            tell(Progress::Ended(Box::new(Outcome::not_begun(&job, why))));
         }
     }
 }

@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use super::deadline::Deadline;
 use super::trouble::{Failure, Trouble};
-use super::watch::{Feed, Hub, Phase, Record};
+use super::watch::{Feed, GRACE, Hub, Phase, Record};
 
-/// How long a watch that had an error may take to show that it works again.
-const GRACE: Duration = Duration::from_secs(1);
 /// How often a pending wait reads beside its watch.
 const REREAD: Duration = Duration::from_secs(5);
 

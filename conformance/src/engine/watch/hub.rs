@@ -21,7 +21,7 @@ use super::feed::{Feed, Kind};
 use super::record::{Key, Phase, Record, resource_version};
 
 /// How long a watch may take to deliver what a direct read has shown, before that counts as help from the re-read.
-const GRACE: Duration = Duration::from_secs(1);
+pub const GRACE: Duration = Duration::from_secs(1);
 
 type Feeds = HashMap<(Kind, Option<String>), Arc<Feed>>;
 

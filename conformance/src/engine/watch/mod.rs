@@ -11,6 +11,6 @@ mod timeline;
 
 pub use backoff::Backoff;
 pub use feed::{Feed, Kind};
-pub use hub::Hub;
+pub use hub::{GRACE, Hub};
 pub use record::{Key, Observation, Phase, Record, resource_version};
 pub use timeline::{Entry, Timeline, What};
