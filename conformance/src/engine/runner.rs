@@ -345,7 +345,7 @@ impl Run {
         // Each has its own time: what holds the one up must not leave the next behind.
         let limit = self.scaled(CLEANUP_LIMIT);
         let limit = || Deadline::after("cleanup", limit);
-        for failure in steps::clear_all(context, &limit()).await {
+        for failure in steps::clear_all(context, limit).await {
             self.trouble(&Trouble::broken(failure.message));
         }
         let failed = matches!(self.outcome.verdict, Verdict::Failed | Verdict::Error);

@@ -5,6 +5,9 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 /// What `resource.Quantity` of Kubernetes accepts.
 const QUANTITY: &str = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$";
 
+/// One that is not below zero: a container asks for nothing else.
+const AMOUNT: &str = r"^\+?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$";
+
 /// A quantity of storage, more than nothing.
 pub(super) fn size(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
@@ -35,7 +38,8 @@ pub(super) fn resource_list(_: &mut SchemaGenerator) -> Schema {
         "additionalProperties": {
             "x-kubernetes-int-or-string": true,
             "maxLength": 32,
-            "pattern": QUANTITY,
+            "minimum": 0,
+            "pattern": AMOUNT,
         },
     })
 }

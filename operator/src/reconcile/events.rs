@@ -12,7 +12,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use super::status::Notice;
 use crate::api::{DittoServer, names};
 
-/// The API server refuses longer notes.
+/// The API server refuses longer notes; it counts bytes.
 const NOTE_LIMIT: usize = 1024;
 
 /// Publishes `notice` about `server`. A failure is logged: no reconciliation depends on an event.
@@ -36,7 +36,7 @@ fn event(instance: &str, server: &DittoServer, notice: &Notice) -> Event {
         },
         type_: Some(if notice.warning { "Warning" } else { "Normal" }.to_owned()),
         reason: Some(notice.reason.to_owned()),
-        note: Some(notice.note.chars().take(NOTE_LIMIT).collect()),
+        note: Some(notice.note[..notice.note.floor_char_boundary(NOTE_LIMIT)].to_owned()),
         action: Some("Reconcile".to_owned()),
         regarding: Some(server.object_ref(&())),
         event_time: Some(MicroTime(Timestamp::now())),
@@ -57,11 +57,13 @@ mod tests {
         let notice = |warning, note: &str| Notice { warning, reason: "Because", note: note.to_owned() };
         publish(&api.client(), "operator-0", &server(""), &notice(false, "that is why")).await;
         publish(&api.client(), "operator-0", &server(""), &notice(true, &"long ".repeat(300))).await;
+        publish(&api.client(), "operator-0", &server(""), &notice(true, &format!("a{}", "ü".repeat(600)))).await;
         let sent = api.sent();
         let names: Vec<_> = sent.iter().map(|(_, event)| event["metadata"]["name"].as_str().unwrap()).collect();
         assert_ne!(names[0], names[1]);
         assert!(names.iter().all(|name| name.starts_with("demo.")), "{names:?}");
         assert_eq!(sent[1].1["note"].as_str().unwrap().len(), NOTE_LIMIT);
+        assert_eq!(sent[2].1["note"].as_str().unwrap(), format!("a{}", "ü".repeat(511)), "a character is whole or not there");
         assert_eq!((&sent[0].1["type"], &sent[1].1["type"]), (&"Normal".into(), &"Warning".into()));
         insta::assert_yaml_snapshot!(sent[0], {
             "[1].metadata.name" => "<name>",

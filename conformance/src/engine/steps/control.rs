@@ -158,11 +158,11 @@ fn secret_of(name: &str, fields: &Value) -> Object {
     object
 }
 
-/// Clears what is still in force; what cannot be cleared is told.
-pub async fn clear_all(context: &mut Context, deadline: &Deadline) -> Vec<Failure> {
+/// Clears what is still in force, each within a `limit` of its own; what cannot be cleared is told.
+pub async fn clear_all(context: &mut Context, limit: impl Fn() -> Deadline) -> Vec<Failure> {
     let mut failures = Vec::new();
     for (name, fault) in std::mem::take(&mut context.faults) {
-        if let Err(trouble) = clear(&fault, context, deadline).await {
+        if let Err(trouble) = clear(&fault, context, &limit()).await {
             failures.push(Failure::new(format!("fault {name}: {trouble:?}")));
         }
     }
