@@ -12,7 +12,7 @@ use conformance::process::{Run, Spawner};
 use conformance::tools::{self, Cache, Display, Workshop};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Endpoints, Event, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{Endpoints, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client, ResourceExt as _};
@@ -72,6 +72,8 @@ async fn pods_live_as_under_a_kubelet() {
         a_container_that_fails_is_restarted_with_a_back_off(&fixture),
         an_unknown_image_cannot_be_pulled(&fixture),
         a_failing_liveness_probe_restarts_the_container(&fixture),
+        a_volume_that_cannot_be_set_up_holds_its_pod_back(&fixture),
+        a_claim_that_is_missing_holds_its_pod_back(&fixture),
         a_job_is_completed(&fixture),
         a_stop_is_graceful_until_the_grace_is_over(&fixture),
         an_unready_pod_does_not_serve(&fixture),
@@ -228,18 +230,51 @@ async fn a_failing_liveness_probe_restarts_the_container(fixture: &Fixture) {
     site.shell("demo", "exec sleep 1000", json!({}), probe).await;
     let restarted = |pod: &Value| pod["status"]["containerStatuses"][0]["restartCount"].as_i64() >= Some(1);
     site.pod("demo", "restarted", restarted).await;
-    let events = async {
-        loop {
-            let events = site.api::<Event>().list(&ListParams::default()).await.unwrap().items;
-            let note = events.into_iter().find(|event| event.reason.as_deref() == Some("Unhealthy"));
-            if let Some(event) = note {
-                return event.message.unwrap_or_default();
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    site.told("Unhealthy", "Liveness probe failed: sick").await;
+}
+
+async fn a_volume_that_cannot_be_set_up_holds_its_pod_back(fixture: &Fixture) {
+    let site = fixture.site("volumes").await;
+    let spec = |optional: bool| {
+        let source = json!({"secretName": "late", "optional": optional, "items": [{"key": "uri", "path": "uri"}]});
+        let init = json!({"name": "init", "image": "shell:1", "command": ["/bin/sh", "-c", "echo begun"]});
+        json!({"initContainers": [init], "volumes": [{"name": "creds", "secret": source}]})
     };
-    let message = tokio::time::timeout(DEADLINE, events).await.expect("an event says why");
-    assert_eq!(message, "Liveness probe failed: sick");
+    site.shell("optional", "exec sleep 1000", spec(true), json!({})).await;
+    site.pod("optional", "ready", is_ready).await;
+
+    site.shell("needed", "exec sleep 1000", spec(false), json!({})).await;
+    let failed = |why: &str| format!("MountVolume.SetUp failed for volume \"creds\" : {why}");
+    site.told("FailedMount", &failed("secret \"late\" not found")).await;
+    let pod = site.state("needed", "waiting/PodInitializing").await;
+    let status = &pod["status"];
+    assert_eq!((&status["phase"], &status["podIP"]), (&json!("Pending"), &Value::Null));
+    assert_eq!(status["initContainerStatuses"][0]["state"]["waiting"]["reason"], "PodInitializing");
+
+    site.create::<Secret>(json!({"metadata": {"name": "late"}, "stringData": {"other": "x"}})).await;
+    site.told("FailedMount", &failed("references non-existent secret key: uri")).await;
+    assert_eq!(site.log("needed", "init"), "", "no container has been started");
+    let key = json!({"stringData": {"uri": "x"}});
+    site.api::<Secret>().patch("late", &PatchParams::default(), &Patch::Merge(key)).await.unwrap();
+    let pod = site.pod("needed", "ready", is_ready).await;
+    assert!(pod["status"]["podIP"].is_string());
+    assert_eq!(site.log("needed", "init"), "begun\n");
+}
+
+async fn a_claim_that_is_missing_holds_its_pod_back(fixture: &Fixture) {
+    let site = fixture.site("claims").await;
+    let volume = json!({"name": "data", "persistentVolumeClaim": {"claimName": "late"}});
+    site.shell("demo", "exec sleep 1000", json!({"volumes": [volume]}), json!({})).await;
+    let why = "Unable to attach or mount volumes: unmounted volumes=[data], unattached volumes=[], \
+               failed to process volumes=[data]: error processing PVC claims/late: \
+               failed to fetch PVC from API server: persistentvolumeclaims \"late\" not found";
+    site.told("FailedMount", why).await;
+    let pod = site.state("demo", "waiting/ContainerCreating").await;
+    assert_eq!(pod["status"]["phase"], "Pending");
+    site.create::<PersistentVolumeClaim>(json!({"metadata": {"name": "late"}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}))
+        .await;
+    site.pod("demo", "ready", is_ready).await;
 }
 
 async fn a_job_is_completed(fixture: &Fixture) {

@@ -1,5 +1,6 @@
 //! One probe of one running container: when it is asked, and how.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -12,13 +13,15 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::counter::Counter;
+use super::expansion::expand;
+use super::image::find_locally;
 use super::surroundings::Surroundings;
 use crate::process::Spawner;
 
 /// The shortest time between two questions to a container that has not said yes yet.
 const EAGER: Duration = Duration::from_millis(25);
 
-/// Longest part of an answer's body that goes into a message.
+/// Longest part of a command's output that goes into a message.
 const EXCERPT: usize = 200;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,9 +52,10 @@ pub(super) struct Subject {
 
 /// When a probe is asked.
 ///
-/// The kubelet asks every `periodSeconds` after `initialDelaySeconds`. Here a container that has not yet said yes is
-/// asked more often, and at once; of these extra answers only a yes counts. They thin out, so that a yes is seen after a
-/// tenth of the time that it took to come.
+/// The kubelet asks every `periodSeconds`, and not before `initialDelaySeconds` are over: for the first time within a period
+/// after the start, here at its end. A container that has not yet said yes is asked more often here, and soon after its
+/// start; of these extra answers only a yes counts. They thin out, so that a yes is seen after a tenth of the time that it
+/// took to come.
 #[derive(Clone, Debug)]
 struct Schedule {
     begin: Instant,
@@ -66,10 +70,11 @@ impl Schedule {
         let seconds = |value: Option<i32>, default: u64| {
             Duration::from_secs(value.and_then(|value| value.try_into().ok()).unwrap_or(default))
         };
+        let period = seconds(probe.period_seconds, 10).max(Duration::from_secs(1));
         Self {
             begin,
-            period: seconds(probe.period_seconds, 10).max(Duration::from_secs(1)),
-            regular: begin + seconds(probe.initial_delay_seconds, 0),
+            period,
+            regular: begin + seconds(probe.initial_delay_seconds, 0).max(period),
             eager: purpose != Purpose::Liveness,
         }
     }
@@ -90,26 +95,36 @@ impl Schedule {
     }
 }
 
-/// Asks for as long as it is polled, and tells every new verdict, with the answer that led to it. A startup probe is done
-/// when it has succeeded.
-pub(super) async fn watch(probe: &Probe, purpose: Purpose, subject: &Subject, mut tell: impl FnMut(bool, String)) {
+/// What a question has led to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// What was wrong, when the answer was a failure that counts.
+    pub(super) failure: Option<String>,
+    /// The verdict, when it is a new one.
+    pub(super) verdict: Option<bool>,
+}
+
+/// Asks for as long as it is polled, and tells every failure that counts and every new verdict. A startup probe is done when
+/// it has succeeded.
+pub(super) async fn watch(probe: &Probe, purpose: Purpose, subject: &Subject, mut tell: impl FnMut(Outcome)) {
     let mut counter = Counter::new(probe);
     let mut schedule = Schedule::new(probe, purpose, Instant::now());
     loop {
         let (at, regular) = schedule.next(Instant::now());
         sleep_until(at).await;
         let answer = ask(probe, subject).await;
-        let success = answer.is_ok();
-        if success {
+        if answer.is_ok() {
             schedule.has_succeeded();
         } else if !regular {
             continue;
         }
-        if let Some(verdict) = counter.note(success) {
-            tell(verdict, answer.err().unwrap_or_default());
-            if verdict && purpose == Purpose::Startup {
-                return;
-            }
+        let outcome = Outcome { verdict: counter.note(answer.is_ok()), failure: answer.err() };
+        let is_up = outcome.verdict == Some(true);
+        if outcome != Outcome::default() {
+            tell(outcome);
+        }
+        if is_up && purpose == Purpose::Startup {
+            return;
         }
     }
 }
@@ -134,23 +149,38 @@ async fn ask(probe: &Probe, subject: &Subject) -> Result<(), String> {
 }
 
 async fn execute(command: &[String], subject: &Subject, limit: Duration) -> Result<(), String> {
-    let launch = subject.surroundings.launch(format!("probe of {}", subject.container.name), command);
+    let line = command_line(command, &subject.container);
+    let launch = subject.surroundings.launch(format!("probe of {}", subject.container.name), &line);
     let completed = subject.spawner.complete(&launch, limit).await.map_err(|error| error.to_string())?;
     if completed.status.success() { Ok(()) } else { Err(excerpt(&(completed.stdout + &completed.stderr))) }
+}
+
+/// The command line of an `exec` probe. As with the kubelet, `$(VAR)` sees the values that stand in the container's `env`
+/// alone: a variable that comes from elsewhere is empty, and what comes from `envFrom` is unknown.
+fn command_line(command: &[String], container: &Container) -> Vec<String> {
+    let variables = container.env.iter().flatten();
+    let values: BTreeMap<&str, &str> =
+        variables.map(|variable| (variable.name.as_str(), variable.value.as_deref().unwrap_or_default())).collect();
+    let mut line: Vec<String> = command.iter().map(|word| expand(word, |name| values.get(name).copied())).collect();
+    if let Some(program) = line.first_mut() {
+        find_locally(program);
+    }
+    line
 }
 
 async fn fetch(get: &HTTPGetAction, address: SocketAddr) -> Result<(), String> {
     if get.scheme.as_deref().is_some_and(|scheme| scheme != "HTTP") {
         return Err("the node double asks over plain HTTP only".to_owned());
     }
-    let path = get.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
+    let path = get.path.as_deref().unwrap_or_default();
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     let url = format!("http://{address}{path}");
     let failed = |error: &dyn std::fmt::Display| format!("Get {url:?}: {error}");
 
     let stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
-    let mut request = hyper::Request::get(path).header("Host", address.to_string()).header("Connection", "close");
+    let mut request = hyper::Request::get(&path).header("Host", address.to_string()).header("Connection", "close");
     for header in get.http_headers.iter().flatten() {
         request = request.header(&header.name, &header.value);
     }
@@ -158,17 +188,17 @@ async fn fetch(get: &HTTPGetAction, address: SocketAddr) -> Result<(), String> {
     let exchange = async move {
         let response = sender.send_request(request).await?;
         let status = response.status();
-        Ok::<_, hyper::Error>((status, response.into_body().collect().await?.to_bytes()))
+        // Read to its end, as the kubelet does: an answer that breaks off is none.
+        response.into_body().collect().await?;
+        Ok::<_, hyper::Error>(status)
     };
     // The connection moves the bytes, and ends when the exchange drops its sender. Its error is the exchange's too.
     let (answer, _) = tokio::join!(exchange, connection);
-    let (status, body) = answer.map_err(|error| failed(&error))?;
+    let status = answer.map_err(|error| failed(&error))?;
     if status.is_success() || status.is_redirection() {
         Ok(())
     } else {
-        let body = excerpt(&String::from_utf8_lossy(&body));
-        let body = if body.is_empty() { body } else { format!(": {body}") };
-        Err(format!("HTTP probe failed with statuscode: {}{body}", status.as_u16()))
+        Err(format!("HTTP probe failed with statuscode: {}", status.as_u16()))
     }
 }
 
@@ -213,7 +243,14 @@ mod tests {
     fn liveness_is_asked_as_the_kubelet_does() {
         let probe = Probe { initial_delay_seconds: Some(5), period_seconds: Some(3), ..Probe::default() };
         assert_eq!(questions(&probe, Purpose::Liveness, 3), ["5000!", "8000!", "11000!"]);
-        assert_eq!(questions(&Probe::default(), Purpose::Liveness, 2), ["0!", "10000!"]);
+        assert_eq!(questions(&Probe::default(), Purpose::Liveness, 2), ["10000!", "20000!"]);
+    }
+
+    #[test]
+    fn a_startup_that_fails_counts_at_the_kubelets_times_alone() {
+        let asked = questions(&Probe::default(), Purpose::Startup, 80);
+        assert_eq!(asked[..2], ["25", "50"]);
+        assert_eq!(asked.iter().filter(|at| at.ends_with('!')).take(2).collect::<Vec<_>>(), ["10000!", "20000!"]);
     }
 
     #[test]
@@ -223,7 +260,7 @@ mod tests {
         assert_eq!(asked[..4], ["25", "50", "75", "100"]);
         assert_eq!(
             asked.iter().filter(|at| at.ends_with('!')).take(3).collect::<Vec<_>>(),
-            ["1000!", "3000!", "5000!"]
+            ["2000!", "4000!", "6000!"]
         );
     }
 
@@ -242,13 +279,15 @@ mod tests {
     fn after_a_success_the_period_alone_counts() {
         let begin = Instant::now();
         let mut schedule = Schedule::new(&Probe::default(), Purpose::Readiness, begin);
-        assert_eq!(schedule.next(begin), (begin, true));
+        let (at, regular) = schedule.next(begin);
+        assert_eq!((at, regular), (begin + EAGER, false));
         schedule.has_succeeded();
-        assert_eq!(schedule.next(begin), (begin + Duration::from_secs(10), true));
+        assert_eq!(schedule.next(at), (begin + Duration::from_secs(10), true));
+        assert_eq!(schedule.next(begin + Duration::from_secs(11)), (begin + Duration::from_secs(20), true));
     }
 
-    /// Asks a server that gives every request the same answer.
-    async fn asked(answer: &'static str) -> Result<(), String> {
+    /// Asks a server that gives every request the same answer; tells the first line of the request, and the result.
+    async fn asked(path: Option<&str>, answer: &'static str) -> (String, Result<(), String>) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(async move {
@@ -258,10 +297,10 @@ mod tests {
             stream.write_all(answer.as_bytes()).await.unwrap();
             String::from_utf8(request[..length].to_vec()).unwrap()
         });
-        let get = HTTPGetAction { path: Some("/health?x=1".to_owned()), ..HTTPGetAction::default() };
+        let get = HTTPGetAction { path: path.map(str::to_owned), ..HTTPGetAction::default() };
         let result = fetch(&get, address).await.map_err(|error| error.replace(&address.to_string(), "ADDRESS"));
-        assert!(server.await.unwrap().starts_with("GET /health?x=1 HTTP/1.1\r\n"));
-        result
+        let line = server.await.unwrap().lines().next().unwrap_or_default().to_owned();
+        (line, result)
     }
 
     #[rstest]
@@ -270,13 +309,42 @@ mod tests {
     #[case("HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n", Ok(()))]
     #[case(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 8\r\n\r\nno disk\n",
-        Err("HTTP probe failed with statuscode: 503: no disk")
+        Err("HTTP probe failed with statuscode: 503")
     )]
     #[case("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", Err("HTTP probe failed with statuscode: 404"))]
     #[case("", Err("Get \"http://ADDRESS/health?x=1\": connection closed before message completed"))]
     #[tokio::test]
     async fn http_answers(#[case] answer: &'static str, #[case] expected: Result<(), &str>) {
-        assert_eq!(asked(answer).await, expected.map_err(str::to_owned));
+        let (line, result) = asked(Some("/health?x=1"), answer).await;
+        assert_eq!((line.as_str(), result), ("GET /health?x=1 HTTP/1.1", expected.map_err(str::to_owned)));
+    }
+
+    #[rstest]
+    #[case(None, "/")]
+    #[case(Some(""), "/")]
+    #[case(Some("health"), "/health")]
+    #[case(Some("?x=1"), "/?x=1")]
+    #[tokio::test]
+    async fn a_path_begins_with_a_slash(#[case] path: Option<&str>, #[case] asked_for: &str) {
+        let (line, result) = asked(path, "HTTP/1.1 204 No Content\r\n\r\n").await;
+        assert_eq!((line, result), (format!("GET {asked_for} HTTP/1.1"), Ok(())));
+    }
+
+    #[rstest]
+    #[case::stated(&["/bin/sh", "$(A)", "$(B)"], &["/bin/sh", "1", "$(A)2"])]
+    #[case::taken_from_elsewhere(&["/bin/sh", "<$(SECRET)>"], &["/bin/sh", "<>"])]
+    #[case::not_of_the_spec(&["/bin/sh", "$(HOSTNAME)", "$$(A)"], &["/bin/sh", "$(HOSTNAME)", "$(A)"])]
+    #[case::a_missing_absolute_program_is_searched(&["/opt/image/pg_isready", "-q"], &["pg_isready", "-q"])]
+    #[case::nothing(&[], &[])]
+    fn command_lines(#[case] command: &[&str], #[case] expected: &[&str]) {
+        let container: Container = serde_json::from_value(serde_json::json!({"name": "c", "env": [
+            {"name": "A", "value": "1"},
+            {"name": "B", "value": "$(A)2"},
+            {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "creds", "key": "uri"}}},
+        ]}))
+        .unwrap();
+        let command: Vec<String> = command.iter().map(|&word| word.to_owned()).collect();
+        assert_eq!(command_line(&command, &container), expected);
     }
 
     #[tokio::test]

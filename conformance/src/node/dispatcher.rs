@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use kube::api::PostParams;
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -197,11 +197,13 @@ async fn skip_errors<K>(event: watcher::Result<watcher::Event<K>>) -> Option<wat
     event.inspect_err(|error| tracing::debug!(%error, "a watch of the node double was interrupted")).ok()
 }
 
-/// Tells the workers, for as long as it is polled, in which namespaces a Secret or ConfigMap has come or changed.
+/// Tells the workers, for as long as it is polled, in which namespaces a Secret, ConfigMap or claim has come or changed.
 pub(super) async fn watch_configuration(context: Arc<Context>) {
     let secrets = Api::<PartialObjectMeta<Secret>>::all(context.client.clone());
     let maps = Api::<PartialObjectMeta<ConfigMap>>::all(context.client.clone());
-    let mut changes = futures::stream::select(namespaces_of_changes(secrets), namespaces_of_changes(maps));
+    let claims = Api::<PartialObjectMeta<PersistentVolumeClaim>>::all(context.client.clone());
+    let of_configuration = futures::stream::select(namespaces_of_changes(secrets), namespaces_of_changes(maps));
+    let mut changes = futures::stream::select(of_configuration, namespaces_of_changes(claims));
     while let Some(namespace) = changes.next().await {
         // No worker may be listening.
         let _ = context.configuration.send(namespace);

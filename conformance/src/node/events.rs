@@ -1,5 +1,7 @@
 //! Events of pods, as the kubelet posts them: warnings only, because nobody should depend on the others.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource as _};
@@ -30,8 +32,8 @@ impl Events {
         let event = Event {
             type_: EventType::Warning,
             reason: reason.to_owned(),
+            action: action(reason, &note),
             note: Some(note),
-            action: reason.to_owned(),
             secondary: None,
         };
         let (recorder, pod) = (self.recorder.clone(), pod.object_ref(&()));
@@ -40,5 +42,25 @@ impl Events {
                 tracing::debug!(%error, pod = pod.name, reason, "cannot post an event");
             }
         }));
+    }
+}
+
+/// The recorder takes events for one and the same when only their texts differ, and keeps the first; the kubelet does not. So
+/// each text is an action of its own.
+fn action(reason: &str, note: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    note.hash(&mut hasher);
+    format!("{reason}-{:016x}", hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_says_something_else_is_another_event() {
+        assert_eq!(action("FailedMount", "no secret"), action("FailedMount", "no secret"));
+        assert_ne!(action("FailedMount", "no secret"), action("FailedMount", "no key"));
+        assert!(action("FailedMount", "no secret").starts_with("FailedMount-"));
     }
 }

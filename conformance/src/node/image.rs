@@ -48,22 +48,25 @@ impl Image {
         own.chain(MACHINE.map(str::to_owned)).collect::<Vec<_>>().join(":")
     }
 
-    /// The command line for a container, without expansion; `None` when there is nothing to run.
-    ///
-    /// A program that is named by an absolute path and is not there is searched by its last component: the real image
-    /// keeps `psql` in another directory than this machine does.
+    /// The command line for a container, without expansion; `None` when there is nothing to run. Its program is searched as
+    /// [`find_locally`] does.
     pub fn command_line(&self, command: &[String], arguments: &[String]) -> Option<Vec<String>> {
         let mut line = match command {
             [] => self.entrypoint.clone(),
             _ if self.single_program => self.entrypoint.iter().chain(&command[1..]).cloned().collect(),
             _ => command.to_vec(),
         };
-        let program = line.first_mut()?;
-        if program.starts_with('/') && !Path::new(program).exists() {
-            *program = program.rsplit('/').next().unwrap_or_default().to_owned();
-        }
+        find_locally(line.first_mut()?);
         line.extend_from_slice(arguments);
         Some(line)
+    }
+}
+
+/// A program that is named by an absolute path and is not there is searched by its last component: the real image keeps
+/// `psql` in another directory than this machine does.
+pub(super) fn find_locally(program: &mut String) {
+    if program.starts_with('/') && !Path::new(program).exists() {
+        *program = program.rsplit('/').next().unwrap_or_default().to_owned();
     }
 }
 

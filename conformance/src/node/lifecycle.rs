@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodSpec;
 
 use super::back_off::BackOffLimits;
+use super::mounts;
 use super::slot::{Hindrance, Phase, Role, Slot, Termination};
 
-/// Until a missing Secret or ConfigMap is looked for again when no watch event says that it is there.
+/// Until a missing Secret, ConfigMap or claim is looked for again when no watch event says that it is there.
 const CONFIGURATION_REREAD: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ enum RestartPolicy {
 /// What to do now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
+    /// The volumes are to be set up; nothing starts before they are.
+    pub(super) set_up: bool,
     /// Containers to start.
     pub(super) start: Vec<usize>,
     /// Containers to stop: sidecars that have outlived their purpose.
@@ -35,6 +38,8 @@ pub(super) struct Lifecycle {
     pub(super) slots: Vec<Slot>,
     policy: RestartPolicy,
     limits: BackOffLimits,
+    /// When the volumes are to be set up; `None`: they are.
+    volumes: Option<Timestamp>,
     /// All init containers have been complete once.
     initialized: bool,
     terminating: bool,
@@ -52,8 +57,14 @@ impl Lifecycle {
             Some("OnFailure") => RestartPolicy::OnFailure,
             _ => RestartPolicy::Always,
         };
-        let mut lifecycle =
-            Self { slots: init.chain(main).collect(), policy, limits, initialized: false, terminating: false };
+        let mut lifecycle = Self {
+            slots: init.chain(main).collect(),
+            policy,
+            limits,
+            volumes: (!mounts::references(spec).is_empty()).then_some(Timestamp::MIN),
+            initialized: false,
+            terminating: false,
+        };
         lifecycle.note_initialized();
         lifecycle
     }
@@ -85,16 +96,25 @@ impl Lifecycle {
         self.of(Role::Init).any(|slot| matches!(&slot.phase, Phase::Terminated(end) if end.exit_code != 0))
     }
 
-    /// A container waits for a Secret or ConfigMap.
+    /// The volumes are not set up yet.
+    pub(super) fn waits_for_volumes(&self) -> bool {
+        self.volumes.is_some()
+    }
+
+    /// A container waits for a Secret or ConfigMap, or all wait for one in a volume.
     pub(super) fn wants_configuration(&self) -> bool {
-        self.slots
-            .iter()
-            .any(|slot| matches!(slot.phase, Phase::Waiting { hindrance: Hindrance::Configuration(_), .. }))
+        let wants = |slot: &Slot| matches!(slot.phase, Phase::Waiting { hindrance: Hindrance::Configuration(_), .. });
+        self.waits_for_volumes() || self.slots.iter().any(wants)
     }
 
     pub(super) fn plan(&self, now: Timestamp) -> Plan {
         let mut plan = Plan::default();
         if self.terminating {
+            return plan;
+        }
+        if let Some(due) = self.volumes {
+            plan.set_up = due <= now;
+            plan.wake = (due > now).then_some(due);
             return plan;
         }
         if self.is_finished() {
@@ -115,6 +135,16 @@ impl Lifecycle {
             }
         }
         plan
+    }
+
+    /// All volumes are set up, and stay so.
+    pub(super) fn has_volumes(&mut self) {
+        self.volumes = None;
+    }
+
+    /// A volume could not be set up.
+    pub(super) fn lacks_volumes(&mut self, now: Timestamp) {
+        self.volumes = Some(now + CONFIGURATION_REREAD);
     }
 
     /// A container runs now.
@@ -144,8 +174,11 @@ impl Lifecycle {
         };
     }
 
-    /// Some Secret or ConfigMap has changed: look again now.
+    /// Some Secret, ConfigMap or claim has changed: look again now.
     pub(super) fn configuration_changed(&mut self) {
+        if let Some(due) = &mut self.volumes {
+            *due = Timestamp::MIN;
+        }
         for slot in &mut self.slots {
             if let Phase::Waiting { hindrance: Hindrance::Configuration(_), due } = &mut slot.phase {
                 *due = Some(Timestamp::MIN);

@@ -1,8 +1,9 @@
 //! The node double: runs pods as local processes, by the kubelet's rules.
 //!
 //! Parts layer: may use the base modules, `postgres` (to read a URL) and `probe` (the names of its variables). The
-//! decisions are pure ([`lifecycle`], [`status`], [`variables`], [`counter`], [`back_off`], [`names`], [`image`]); the worker
-//! of each pod carries them out; [`libpq`] runs within pods. `docs/environments/node-double.md` lists what it does not do.
+//! decisions are pure ([`lifecycle`], [`status`], [`variables`], [`mounts`], [`counter`], [`back_off`], [`names`], [`image`]);
+//! the worker of each pod carries them out; [`libpq`] runs within pods. `docs/environments/node-double.md` lists what it does
+//! not do.
 
 mod address;
 mod back_off;
@@ -15,6 +16,7 @@ mod image;
 pub mod libpq;
 mod lifecycle;
 mod logs;
+mod mounts;
 mod names;
 mod slot;
 mod sources;
@@ -24,7 +26,9 @@ mod variables;
 mod volumes;
 mod worker;
 
+use std::fs::DirBuilder;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -53,7 +57,7 @@ const FIELD_MANAGER: &str = "kubelet";
 /// Where the node is seen in the cluster.
 const NODE_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Changes of Secrets that may wait for a worker to look at them. One that falls behind looks at all of them.
+/// Changes of Secrets, ConfigMaps and claims that may wait for a worker to look at them. One that falls behind looks at all of them.
 const PENDING_CHANGES: usize = 64;
 
 /// What a node needs.
@@ -64,7 +68,7 @@ pub struct Options {
     pub spawner: Spawner,
     /// Where the names of Services and pods are published.
     pub hosts: Hosts,
-    /// A directory for this node alone: logs and volumes. It need not exist.
+    /// A directory for this node alone: logs and volumes. It need not exist; it is made for this user only.
     pub directory: PathBuf,
     /// What images there are.
     pub images: ImageTable,
@@ -82,7 +86,7 @@ struct Context {
     back_off: BackOffLimits,
     addresses: address::Addresses,
     events: events::Events,
-    /// Namespaces in which a Secret or ConfigMap has changed.
+    /// Namespaces in which a Secret, ConfigMap or claim has changed.
     configuration: broadcast::Sender<String>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -102,7 +106,11 @@ impl Node {
     /// The API server does not answer, or the directory cannot be made.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let Options { config, spawner, hosts, directory, images, back_off } = options;
-        std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
+            .with_context(|| format!("cannot create {}", directory.display()))?;
         let client = Client::try_from(config)?;
         register(&client).await.context("cannot register the node")?;
 

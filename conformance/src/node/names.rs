@@ -16,8 +16,9 @@ pub(super) fn names<'a>(
     services: impl IntoIterator<Item = &'a Service>,
 ) -> BTreeMap<String, IpAddr> {
     let pods: Vec<&Pod> = pods.into_iter().collect();
-    let of_pods = pods.iter().filter_map(|pod| Some((pod_name(pod)?, address(pod)?)));
-    let of_services = services.into_iter().filter_map(|service| {
+    let services: Vec<&Service> = services.into_iter().collect();
+    let of_pods = pods.iter().filter_map(|pod| Some((pod_name(pod, &services)?, address(pod)?)));
+    let of_services = services.iter().filter_map(|service| {
         let mut behind = pods.iter().copied().filter(|pod| selects(service, pod));
         Some((service_name(service)?, behind.find_map(address)?))
     });
@@ -27,12 +28,13 @@ pub(super) fn names<'a>(
         .collect()
 }
 
-/// `<pod>.<headless Service>.<namespace>.svc`, for pods that have such a name. Known as soon as the pod has an address.
-fn pod_name(pod: &Pod) -> Option<String> {
+/// `<hostname>.<subdomain>.<namespace>.svc`, for pods that have such a name. It comes from the endpoints of the Service that
+/// is called as the subdomain, and so is not known without it.
+fn pod_name(pod: &Pod, services: &[&Service]) -> Option<String> {
     let spec = pod.spec.as_ref()?;
-    let subdomain = spec.subdomain.as_ref()?;
-    let host = spec.hostname.as_ref().or(pod.metadata.name.as_ref())?;
-    Some(format!("{host}.{subdomain}.{}.svc", pod.metadata.namespace.as_ref()?))
+    let (host, subdomain) = (spec.hostname.as_ref()?, spec.subdomain.as_ref()?);
+    let governs = |service: &&Service| service.metadata.name.as_ref() == Some(subdomain) && selects(service, pod);
+    Some(format!("{host}.{}", service_name(services.iter().copied().find(governs)?)?))
 }
 
 fn service_name(service: &Service) -> Option<String> {
@@ -88,14 +90,17 @@ mod tests {
 
     #[test]
     fn a_ready_pod_has_its_own_name_and_that_of_its_service() {
-        let found = names(&[pod(json!({}))], &[service(json!({}))]);
+        let headless = service(json!({"metadata": {"name": "demo-headless"}}));
+        let found = names(&[pod(json!({}))], &[service(json!({})), headless]);
         assert_eq!(
             found.keys().collect::<Vec<_>>(),
             [
                 "demo-0.demo-headless.a.svc",
                 "demo-0.demo-headless.a.svc.cluster.local",
                 "demo-api.a.svc",
-                "demo-api.a.svc.cluster.local"
+                "demo-api.a.svc.cluster.local",
+                "demo-headless.a.svc",
+                "demo-headless.a.svc.cluster.local",
             ]
         );
         let listen: IpAddr = "127.64.0.9".parse().unwrap();
@@ -118,6 +123,24 @@ mod tests {
         let namespace = s.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or("a").to_owned();
         let found = names(&[pod(p)], &[service(s)]);
         assert_eq!(found.contains_key(&format!("demo-api.{namespace}.svc")), reachable);
+    }
+
+    #[rstest]
+    #[case::as_it_should_be(json!({}), json!({}), true)]
+    #[case::no_such_service(json!({}), json!({"metadata": {"name": "other"}}), false)]
+    #[case::of_another_namespace(json!({}), json!({"metadata": {"namespace": "b"}}), false)]
+    #[case::it_selects_others(json!({}), json!({"spec": {"selector": {"app": "other"}}}), false)]
+    #[case::unready(json!({"status": {"conditions": []}}), json!({}), false)]
+    #[case::unready_but_published(
+        json!({"status": {"conditions": []}}), json!({"spec": {"publishNotReadyAddresses": true}}), true)]
+    #[case::another_hostname(json!({"spec": {"hostname": "other"}}), json!({}), false)]
+    #[case::no_hostname(json!({"spec": {"hostname": null}}), json!({}), false)]
+    #[case::no_subdomain(json!({"spec": {"subdomain": null}}), json!({}), false)]
+    fn a_pod_has_a_name_when_its_service_leads_to_it(#[case] p: Value, #[case] s: Value, #[case] known: bool) {
+        let mut change = json!({"metadata": {"name": "demo-headless"}});
+        json_patch::merge(&mut change, &s);
+        let found = names(&[pod(p)], &[service(change)]);
+        assert_eq!(found.contains_key("demo-0.demo-headless.a.svc"), known);
     }
 
     #[test]

@@ -31,15 +31,18 @@ impl StatusWriter {
         let render = |slot: &Slot| container(pod, slot, has_init(lifecycle));
         let (main, init): (Vec<&Slot>, Vec<&Slot>) = lifecycle.slots.iter().partition(|slot| slot.role == Role::Main);
         let conditions = conditions(pod, lifecycle).into_iter().map(|condition| self.condition(condition, now));
+        let conditions = conditions.collect::<Vec<_>>();
+        // It comes with the sandbox, for which the kubelet waits until the volumes are set up.
+        let address = Some(self.address).filter(|_| !lifecycle.waits_for_volumes());
         json!({
-            "conditions": conditions.collect::<Vec<_>>(),
+            "conditions": conditions,
             "containerStatuses": main.into_iter().map(render).collect::<Vec<_>>(),
             "initContainerStatuses": init.into_iter().map(render).collect::<Vec<_>>(),
             "hostIP": node,
             "hostIPs": [{"ip": node}],
             "phase": lifecycle.pod_phase(),
-            "podIP": self.address,
-            "podIPs": [{"ip": self.address}],
+            "podIP": address,
+            "podIPs": address.map(|ip| json!([{"ip": ip}])),
             "startTime": time(self.started),
         })
     }
@@ -82,7 +85,7 @@ fn conditions(pod: &Pod, lifecycle: &Lifecycle) -> [Condition; 4] {
     };
     let ready = containers.clone().or_else(|| closed_gate(pod).map(|gate| ("ReadinessGatesNotReady", Some(gate))));
     [
-        ("PodReadyToStartContainers", !lifecycle.is_over(), None),
+        ("PodReadyToStartContainers", !lifecycle.is_over() && !lifecycle.waits_for_volumes(), None),
         ("Initialized", initialized.is_none(), initialized),
         ("ContainersReady", containers.is_none(), containers),
         ("Ready", ready.is_none(), ready),
@@ -289,6 +292,22 @@ mod tests {
             seen.push(waiting(&lifecycle));
         }
         insta::assert_yaml_snapshot!(seen);
+    }
+
+    #[test]
+    fn while_its_volumes_are_not_set_up() {
+        let pod = pod(&json!({"spec": {"volumes": [{"name": "v", "secret": {"secretName": "s"}}]}}));
+        let (mut lifecycle, mut writer) = made(&pod);
+        lifecycle.lacks_volumes(at(1));
+        let status = render(&mut writer, &pod, &lifecycle, 1);
+        let reason = |list: &str| status[list][0]["state"]["waiting"]["reason"].clone();
+        assert_eq!(["initContainerStatuses", "containerStatuses"].map(reason), ["PodInitializing", "PodInitializing"]);
+        assert_eq!(status["phase"], "Pending");
+        assert_eq!((&status["podIP"], &status["podIPs"]), (&Value::Null, &Value::Null));
+        assert_eq!(status["conditions"][0]["status"], "False", "PodReadyToStartContainers");
+        lifecycle.has_volumes();
+        let status = render(&mut writer, &pod, &lifecycle, 2);
+        assert_eq!((&status["podIP"], &status["podIPs"][0]["ip"]), (&json!("10.64.0.9"), &json!("10.64.0.9")));
     }
 
     #[test]

@@ -19,6 +19,9 @@ const API_PORT: &str = "api";
 /// The variables and the directory of a container.
 #[derive(Clone, Debug)]
 pub(super) struct Surroundings {
+    /// Those that the spec declares, which alone are seen by `$(VAR)`.
+    declared: BTreeMap<String, String>,
+    /// All of them.
     variables: BTreeMap<String, String>,
     directory: PathBuf,
 }
@@ -34,8 +37,9 @@ impl Surroundings {
         hosts: &Hosts,
         directory: &Path,
     ) -> Result<Self, VariableError> {
-        let mut base = image.environment.clone();
-        base.extend([
+        let declared = variables::resolve(container, pod, sources)?;
+        let mut variables = image.environment.clone();
+        variables.extend([
             ("PATH".to_owned(), image.search_path()),
             ("HOME".to_owned(), directory.display().to_string()),
             ("HOSTNAME".to_owned(), pod.metadata.name.clone().unwrap_or_default()),
@@ -44,9 +48,10 @@ impl Surroundings {
         ]);
         let mut ports = container.ports.iter().flatten();
         if let Some(port) = ports.find(|port| port.name.as_deref() == Some(API_PORT)) {
-            base.insert(PORT_VARIABLE.to_owned(), port.container_port.to_string());
+            variables.insert(PORT_VARIABLE.to_owned(), port.container_port.to_string());
         }
-        Ok(Self { variables: variables::resolve(container, pod, sources, base)?, directory: directory.to_owned() })
+        variables.extend(declared.clone());
+        Ok(Self { declared, variables, directory: directory.to_owned() })
     }
 
     /// A process of the container. An empty `line` cannot be started.
@@ -58,7 +63,7 @@ impl Surroundings {
     /// The container's command line; `None` when neither it nor its image says what to run.
     pub(super) fn command_line(&self, container: &Container, image: &Image) -> Option<Vec<String>> {
         let expanded = |words: &Option<Vec<String>>| {
-            let lookup = |name: &str| self.variables.get(name).map(String::as_str);
+            let lookup = |name: &str| self.declared.get(name).map(String::as_str);
             words.iter().flatten().map(|word| expand(word, lookup)).collect::<Vec<_>>()
         };
         image.command_line(&expanded(&container.command), &expanded(&container.args))
@@ -98,11 +103,22 @@ mod tests {
     }
 
     #[test]
-    fn command_and_arguments_see_the_variables() {
+    fn command_and_arguments_see_the_variables_of_the_spec() {
         let (made, container) = surroundings(json!({
-            "name": "c", "command": ["/bin/echo", "$(HOSTNAME)"], "args": ["$(NONE)", "$$(HOSTNAME)"],
+            "name": "c",
+            "command": ["/bin/echo", "$(LEVEL)", "$(HOSTNAME)"],
+            "args": ["$(NONE)", "$$(LEVEL)", "$(LANG)"],
+            "env": [{"name": "LEVEL", "value": "debug"}],
         }));
         let line = made.command_line(&container, &Image::default());
-        assert_eq!(line.unwrap(), ["/bin/echo", "demo-0", "$(NONE)", "$(HOSTNAME)"]);
+        assert_eq!(line.unwrap(), ["/bin/echo", "debug", "$(HOSTNAME)", "$(NONE)", "$(LEVEL)", "$(LANG)"]);
+    }
+
+    #[test]
+    fn what_the_spec_declares_comes_before_what_the_container_has_anyway() {
+        let env = json!([{"name": "LANG", "value": "C.UTF-8"}, {"name": "HOSTNAME", "value": "other"}]);
+        let (made, _) = surroundings(json!({"name": "c", "env": env}));
+        let values = ["LANG", "HOSTNAME", "HOME"].map(|name| made.variables[name].as_str());
+        assert_eq!(values, ["C.UTF-8", "other", "/c"]);
     }
 }

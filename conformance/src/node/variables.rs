@@ -7,11 +7,12 @@ use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvFromSource, EnvVar, En
 
 use super::expansion::expand;
 
-/// An object that a container's environment is taken from.
+/// An object that a container's environment or a volume is taken from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reference {
     Secret(String),
     ConfigMap(String),
+    Claim(String),
 }
 
 /// What was found in the cluster; an object that is not here does not exist.
@@ -19,6 +20,8 @@ pub(super) enum Reference {
 pub(super) struct Sources {
     pub(super) secrets: BTreeMap<String, Secret>,
     pub(super) config_maps: BTreeMap<String, ConfigMap>,
+    /// Names of claims.
+    pub(super) claims: BTreeSet<String>,
 }
 
 /// Why the container cannot be created yet, in the kubelet's words.
@@ -48,17 +51,17 @@ pub(super) fn references(container: &Container) -> BTreeSet<Reference> {
     found
 }
 
-/// The container's variables. `base` holds those that it has anyway; `pod` must carry the addresses of its status.
+/// The variables that the container's spec declares; `pod` must carry the addresses of its status.
 ///
-/// As with the kubelet, `envFrom` comes before `env`, and `$(VAR)` sees what stands before it.
+/// As with the kubelet, `envFrom` comes before `env`, and `$(VAR)` sees what stands before it: not what the container has
+/// without its spec, such as `HOSTNAME` or what its image sets.
 pub(super) fn resolve(
     container: &Container,
     pod: &Pod,
     sources: &Sources,
-    base: BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, VariableError> {
     let resolver = Resolver { pod, sources };
-    let mut variables = base;
+    let mut variables: BTreeMap<String, String> = BTreeMap::new();
     for source in container.env_from.iter().flatten() {
         variables.extend(resolver.all(source)?);
     }
@@ -224,6 +227,7 @@ mod tests {
         Sources {
             secrets: [("creds".to_owned(), serde_json::from_value(secret).unwrap())].into(),
             config_maps: [("settings".to_owned(), serde_json::from_value(map).unwrap())].into(),
+            ..Sources::default()
         }
     }
 
@@ -232,8 +236,7 @@ mod tests {
     }
 
     fn variables(env: Value, env_from: Value) -> Result<BTreeMap<String, String>, VariableError> {
-        let base = [("HOSTNAME".to_owned(), "demo-0".to_owned())].into();
-        resolve(&container(env, env_from), &pod(), &sources(), base)
+        resolve(&container(env, env_from), &pod(), &sources())
     }
 
     fn value_of(source: Value) -> Result<Option<String>, VariableError> {
@@ -284,13 +287,7 @@ mod tests {
             ]),
         )
         .unwrap();
-        let expected = [
-            ("HOSTNAME", "demo-0"),
-            ("S_level", "debug"),
-            ("S_uri", "from-map"),
-            ("level", "info"),
-            ("uri", "from-map"),
-        ];
+        let expected = [("S_level", "debug"), ("S_uri", "from-map"), ("level", "info"), ("uri", "from-map")];
         assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
     }
 
@@ -305,7 +302,7 @@ mod tests {
         let mut sources = sources();
         sources.secrets.get_mut("creds").unwrap().data.as_mut().unwrap().remove("binary");
         let container = container(json!([]), json!([{"secretRef": {"name": "creds"}}]));
-        let found = resolve(&container, &pod(), &sources, BTreeMap::new()).unwrap();
+        let found = resolve(&container, &pod(), &sources).unwrap();
         assert_eq!(found.keys().collect::<Vec<_>>(), ["uri"]);
     }
 
@@ -315,16 +312,15 @@ mod tests {
             json!([
                 {"name": "EARLY", "value": "$(LATE)"},
                 {"name": "LATE", "value": "x"},
-                {"name": "BOTH", "value": "$(HOSTNAME)/$(LATE)"},
+                {"name": "BOTH", "value": "$(level)/$(LATE)"},
+                {"name": "HOST", "value": "$(HOSTNAME)"},
                 {"name": "EMPTY"},
             ]),
-            json!([]),
+            json!([{"configMapRef": {"name": "settings"}}]),
         )
         .unwrap();
-        assert_eq!(
-            (found["EARLY"].as_str(), found["BOTH"].as_str(), found["EMPTY"].as_str()),
-            ("$(LATE)", "demo-0/x", "")
-        );
+        let values = ["EARLY", "BOTH", "HOST", "EMPTY"].map(|name| found[name].as_str());
+        assert_eq!(values, ["$(LATE)", "debug/x", "$(HOSTNAME)", ""]);
     }
 
     #[test]

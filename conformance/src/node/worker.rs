@@ -1,6 +1,9 @@
 //! Runs one pod: does what the [`lifecycle`](super::lifecycle) decides, and writes down what became of it.
 
-use std::collections::BTreeMap;
+mod ending;
+mod preparing;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -8,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
@@ -16,18 +19,14 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::address::Address;
-use super::check::{self, Purpose, Subject};
+use super::check::{self, Outcome, Purpose, Subject};
 use super::lifecycle::Lifecycle;
 use super::logs;
-use super::slot::{Role, Termination};
+use super::slot::Termination;
 use super::status::StatusWriter;
-use super::surroundings::Surroundings;
-use super::{Context, FIELD_MANAGER, Image, NODE_ADDRESS, sources, variables};
-use crate::process::{Process, Signal, SpawnError};
+use super::{Context, FIELD_MANAGER, NODE_ADDRESS};
+use crate::process::{Process, SpawnError};
 use crate::redact::redact;
-
-/// How long a container has to end when nobody says otherwise: `terminationGracePeriodSeconds` has this default.
-const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
 /// Until a write that the API server refused is tried again, unless the pod changes before.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
@@ -37,7 +36,7 @@ const START_ERROR: (i32, &str) = (128, "StartError");
 
 enum Message {
     Ended { index: usize, status: ExitStatus },
-    Verdict { index: usize, run: u32, purpose: Purpose, success: bool, answer: String },
+    Asked { index: usize, run: u32, purpose: Purpose, outcome: Outcome },
 }
 
 /// A running container.
@@ -59,6 +58,8 @@ pub(super) struct Worker {
     address: Address,
     directory: PathBuf,
     lifecycle: Lifecycle,
+    /// Why volumes could not be set up, as events have told.
+    told: BTreeSet<String>,
     running: BTreeMap<usize, Running>,
     status: StatusWriter,
     written: Value,
@@ -95,6 +96,7 @@ impl Worker {
             pod,
             address,
             directory,
+            told: BTreeSet::new(),
             running: BTreeMap::new(),
             written: Value::Null,
             write_failed: false,
@@ -140,10 +142,13 @@ impl Worker {
         }
         let plan = loop {
             let plan = self.lifecycle.plan(Timestamp::now());
+            if plan.set_up {
+                self.set_up_volumes().await;
+            }
             for &index in &plan.start {
                 self.start(index).await;
             }
-            if plan.start.is_empty() {
+            if plan.start.is_empty() && !plan.set_up {
                 break plan;
             }
         };
@@ -157,12 +162,6 @@ impl Worker {
         let due = plan.wake.map(|wake| Duration::try_from(wake - Timestamp::now()).unwrap_or_default());
         let again = self.write_failed.then_some(WRITE_AGAIN);
         [due, again].into_iter().flatten().min()
-    }
-
-    fn grace(&self) -> Duration {
-        let seconds = self.pod.metadata.deletion_grace_period_seconds;
-        let seconds = seconds.or(self.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds));
-        seconds.and_then(|seconds| seconds.try_into().ok()).map_or(DEFAULT_GRACE, Duration::from_secs)
     }
 
     async fn start(&mut self, index: usize) {
@@ -194,19 +193,6 @@ impl Worker {
             }
             Err(error) => self.could_not_start(index, &error),
         }
-    }
-
-    async fn surroundings(&self, container: &Container, image: &Image) -> Result<Surroundings, String> {
-        let namespace = self.pod.namespace().unwrap_or_default();
-        let read = sources::read(&self.context.client, &namespace, variables::references(container));
-        let sources = read.await.map_err(|error| error.to_string())?;
-        let mut pod = self.pod.clone();
-        let status = pod.status.get_or_insert_default();
-        status.pod_ip = Some(self.address.pod().to_string());
-        status.host_ip = Some(NODE_ADDRESS.to_string());
-        let directory = self.directory.join(&container.name);
-        Surroundings::new(&pod, container, image, &self.address, &sources, &self.context.hosts, &directory)
-            .map_err(|error| error.to_string())
     }
 
     fn supervise(&mut self, index: usize, run: u32, process: Process, log: PathBuf, subject: Subject) {
@@ -245,8 +231,8 @@ impl Worker {
             if let Some(probe) = probe.clone() {
                 let (subject, run, messages) = (running.subject.clone(), running.run, self.messages.0.clone());
                 running.probes.spawn(async move {
-                    let tell = |success, answer| {
-                        let _ = messages.send(Message::Verdict { index, run, purpose, success, answer });
+                    let tell = |outcome| {
+                        let _ = messages.send(Message::Asked { index, run, purpose, outcome });
                     };
                     check::watch(&probe, purpose, &subject, tell).await;
                 });
@@ -277,18 +263,19 @@ impl Worker {
                 };
                 self.lifecycle.has_ended(index, end);
             }
-            Message::Verdict { index, run, purpose, success, answer } => {
+            Message::Asked { index, run, purpose, outcome } => {
                 if self.running.get(&index).is_some_and(|running| running.run == run && !running.stopping) {
-                    self.judge(index, purpose, success, &answer);
+                    self.judge(index, purpose, &outcome);
                 }
             }
         }
     }
 
-    fn judge(&mut self, index: usize, purpose: Purpose, success: bool, answer: &str) {
-        if !success {
-            self.warn("Unhealthy", format!("{} probe failed: {}", purpose.name(), redact(answer)));
+    fn judge(&mut self, index: usize, purpose: Purpose, outcome: &Outcome) {
+        if let Some(failure) = &outcome.failure {
+            self.warn("Unhealthy", format!("{} probe failed: {}", purpose.name(), redact(failure)));
         }
+        let Some(success) = outcome.verdict else { return };
         match (purpose, success) {
             (Purpose::Readiness, _) => self.lifecycle.set_ready(index, success),
             (Purpose::Startup, true) => {
@@ -312,33 +299,6 @@ impl Worker {
         }
         let log = tokio::fs::read(&running.log).await.ok()?;
         Some(redact(&logs::tail(&String::from_utf8_lossy(&log))))
-    }
-
-    fn stop(&mut self, index: usize, grace: Duration) {
-        let Some(running) = self.running.get_mut(&index).filter(|running| !running.stopping) else { return };
-        running.stopping = true;
-        running.probes.abort_all();
-        let process = Arc::clone(&running.process);
-        self.tasks.spawn(async move { end(&process, grace).await });
-    }
-
-    /// The main containers at once, then what served them.
-    fn stop_all(&mut self) {
-        let grace = self.grace();
-        let (mut main, mut serving) = (Vec::new(), Vec::new());
-        for (index, running) in &mut self.running {
-            running.stopping = true;
-            running.probes.abort_all();
-            let is_main = self.lifecycle.slots[*index].role == Role::Main;
-            if is_main { &mut main } else { &mut serving }.push(Arc::clone(&running.process));
-        }
-        self.tasks.spawn(async move {
-            let all = |processes: Vec<Arc<Process>>| async move {
-                futures::future::join_all(processes.iter().map(|process| end(process, grace))).await;
-            };
-            all(main).await;
-            all(serving).await;
-        });
     }
 
     async fn write_status(&mut self) {
@@ -376,16 +336,6 @@ impl Worker {
 
     fn warn(&self, reason: &'static str, note: String) {
         self.context.events.warn(&self.pod, reason, note);
-    }
-}
-
-/// SIGTERM to the first process alone, as a container runtime sends it, and SIGKILL to all that is left after the grace.
-async fn end(process: &Process, grace: Duration) {
-    if let Err(error) = process.signal(Signal::SIGTERM) {
-        tracing::warn!(process = process.name(), %error, "cannot send SIGTERM");
-    }
-    if tokio::time::timeout(grace, process.wait()).await.is_err() {
-        process.kill().await;
     }
 }
 

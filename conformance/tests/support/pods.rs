@@ -1,13 +1,16 @@
 //! Pods of a control plane that the node double runs: one namespace for each part of a test.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use conformance::hosts::Hosts;
 use conformance::node::log_files;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
 use kube::api::PostParams;
 use kube::runtime::wait::await_condition;
+use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -89,6 +92,25 @@ impl Site<'_> {
             state.is_object() && (reason.is_empty() || state["reason"] == reason)
         };
         self.pod(name, state, condition).await
+    }
+
+    /// Waits until an event says this.
+    pub async fn told(&self, reason: &str, message: &str) {
+        let only = watcher::Config::default().fields(&format!("reason={reason}"));
+        let mut others = Vec::new();
+        let wait = async {
+            let mut events = pin!(watcher(self.api::<Event>(), only).default_backoff().applied_objects());
+            while let Some(event) = events.next().await {
+                let Ok(event) = event else { continue };
+                let said = event.message.unwrap_or_default();
+                if said == message {
+                    return;
+                }
+                others.push(said);
+            }
+        };
+        let outcome = tokio::time::timeout(DEADLINE, wait).await;
+        assert!(outcome.is_ok(), "{reason}: no event says {message:?} within {DEADLINE:?}, but: {others:?}");
     }
 
     pub fn log(&self, pod: &str, container: &str) -> String {

@@ -11,7 +11,10 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn lifecycle(policy: &str, init: Value, main: Value) -> Lifecycle {
-    let spec = json!({"restartPolicy": policy, "initContainers": init, "containers": main});
+    made(json!({"restartPolicy": policy, "initContainers": init, "containers": main}))
+}
+
+fn made(spec: Value) -> Lifecycle {
     let limits = BackOffLimits { base: Duration::from_secs(10), longest: Duration::from_mins(5) };
     Lifecycle::new(&serde_json::from_value(spec).unwrap(), limits)
 }
@@ -40,6 +43,44 @@ fn init_containers_run_one_after_the_other_and_before_all_others() {
     end(&mut pod, 1, 0, 3);
     assert_eq!(start(&mut pod, 3), [2, 3]);
     assert_eq!((pod.is_initialized(), pod.pod_phase()), (true, "Running"));
+}
+
+#[test]
+fn nothing_starts_before_the_volumes_are_set_up() {
+    let volumes = json!([{"name": "v", "secret": {"secretName": "s"}}]);
+    let mut pod = made(json!({"initContainers": [{"name": "i0"}], "containers": [{"name": "m0"}], "volumes": volumes}));
+    let set_up = Plan { set_up: true, ..Plan::default() };
+    assert_eq!((pod.plan(at(0)), pod.wants_configuration(), pod.pod_phase()), (set_up.clone(), true, "Pending"));
+    pod.lacks_volumes(at(0));
+    assert_eq!(pod.plan(at(0)), Plan { wake: Some(at(10)), ..Plan::default() });
+    pod.configuration_changed();
+    assert_eq!(pod.plan(at(1)), set_up);
+    pod.lacks_volumes(at(1));
+    assert_eq!(pod.plan(at(11)), set_up);
+    pod.has_volumes();
+    assert_eq!((start(&mut pod, 12), pod.wants_configuration()), (vec![0], false));
+    pod.configuration_changed();
+    end(&mut pod, 0, 0, 13);
+    assert_eq!(start(&mut pod, 13), [1], "they stay set up");
+}
+
+#[test]
+fn a_pod_whose_volumes_cannot_be_set_up_can_be_deleted() {
+    let volumes = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]);
+    let mut pod = made(json!({"containers": [{"name": "m0"}], "volumes": volumes}));
+    pod.lacks_volumes(at(0));
+    pod.terminate();
+    assert_eq!((pod.plan(at(100)), pod.is_over()), (Plan::default(), true));
+}
+
+#[rstest]
+#[case(json!({"emptyDir": {}}))]
+#[case(json!({"configMap": {"name": "s", "optional": true}}))]
+fn volumes_that_need_nothing_hold_nothing_up(#[case] source: Value) {
+    let mut volume = json!({"name": "v"});
+    json_patch::merge(&mut volume, &source);
+    let mut pod = made(json!({"containers": [{"name": "m0"}], "volumes": [volume]}));
+    assert_eq!(start(&mut pod, 0), [0]);
 }
 
 #[test]
