@@ -88,6 +88,8 @@ fn encodings(value: &str) -> Vec<String> {
         let escaped = utf8_percent_encode(value, set).to_string();
         encodings.extend([in_lower_case(&escaped), escaped]);
     }
+    // In a form, and in the query of a `jdbc-uri`, a space is a plus.
+    encodings.push(utf8_percent_encode(value, UNRESERVED).to_string().replace("%20", "+"));
     let json = serde_json::Value::from(value).to_string();
     let json = &json[1..json.len() - 1];
     // Go's encoder also escapes what HTML would read.
@@ -157,6 +159,7 @@ mod tests {
     #[rstest]
     #[case::go_userinfo("a+b-c<d&e;f", "a+b-c%3Cd&e;f")]
     #[case::go_query("a+b-c<d&e;f", "a%2Bb-c%3Cd%26e%3Bf")]
+    #[case::form("a b+c<d", "a+b%2Bc%3Cd")]
     #[case::go_path("p@ss:w+<d;e", "p@ss:w+%3Cd%3Be")]
     #[case::python("a/b+c<d", "a/b%2Bc%3Cd")]
     #[case::everything("a+b-c<d&e;f", "a%2Bb%2Dc%3Cd%26e%3Bf")]

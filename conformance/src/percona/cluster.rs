@@ -54,6 +54,8 @@ pub struct Cluster {
     pub(super) applied_for: Value,
     /// How often images have been missing in a row.
     pub(super) missing_images: u32,
+    /// How often the databases have refused in a row.
+    pub(super) refused: u32,
     /// Whole user Secrets, by name, while a fault withholds them.
     pub(super) withheld: BTreeMap<String, Data>,
     /// Its backups.
@@ -76,6 +78,7 @@ impl Cluster {
             applied: BTreeMap::new(),
             applied_for: Value::Null,
             missing_images: 0,
+            refused: 0,
             withheld: BTreeMap::new(),
             backups,
             saw_pods_run: true,

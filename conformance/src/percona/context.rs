@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind, Status};
 use serde_json::{Value, json};
 
 use super::backup::Program;
@@ -130,9 +130,10 @@ impl Context {
         self.api(kind, namespace).get_opt(name).await
     }
 
-    /// The objects that `selector` selects.
+    /// The objects that `selector` selects; none of a kind that is not installed.
     pub async fn list(&self, kind: Kind, namespace: &str, selector: &str) -> kube::Result<Vec<DynamicObject>> {
-        Ok(self.api(kind, namespace).list(&ListParams::default().labels(selector)).await?.items)
+        let list = self.api(kind, namespace).list(&ListParams::default().labels(selector)).await;
+        Ok(ignore_absent(list)?.map(|list| list.items).unwrap_or_default())
     }
 
     /// Creates an object as the outer controller.
@@ -220,6 +221,17 @@ impl Context {
     pub async fn delete(&self, kind: Kind, namespace: &str, name: &str) -> kube::Result<()> {
         ignore_absent(self.api(kind, namespace).delete(name, &DeleteParams::background()).await).map(drop)
     }
+
+    /// Deletes this pod, and not a later one of the same name; one that is gone is no error.
+    pub async fn delete_pod(&self, pod: &DynamicObject, grace: Option<u32>) -> kube::Result<()> {
+        let params = DeleteParams {
+            grace_period_seconds: grace,
+            preconditions: Some(Preconditions { uid: pod.uid(), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        let api = self.api(Kind::POD, &pod.namespace().unwrap_or_default());
+        ignore_another(api.delete(&pod.name_any(), &params).await).map(drop)
+    }
 }
 
 fn namespace(object: &Value) -> &str {
@@ -236,5 +248,46 @@ pub fn ignore_absent<T>(result: kube::Result<T>) -> kube::Result<Option<T>> {
         Ok(value) => Ok(Some(value)),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// `None` instead of an error when the object is gone already, or another one has its name: what was to be deleted or
+/// patched had a certain uid.
+pub fn ignore_another<T>(result: kube::Result<T>) -> kube::Result<Option<T>> {
+    match ignore_absent(result) {
+        Err(kube::Error::Api(status)) if is_about_uid(&status) => Ok(None),
+        result => result,
+    }
+}
+
+/// Whether a request was refused because of the uid: as a precondition that does not hold, or as a field that cannot change.
+fn is_about_uid(status: &Status) -> bool {
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    (status.code == 409 && status.message.contains("UID"))
+        || (status.code == 422 && causes.any(|cause| cause.field == "metadata.uid"))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::gone(404, "pods \"a\" not found", "", true)]
+    #[case::deletion(409, "the UID in the precondition (1) does not match the UID in record (2)", "", true)]
+    #[case::patch(422, "Pod \"a\" is invalid", "metadata.uid", true)]
+    #[case::another_field(422, "Pod \"a\" is invalid", "spec", false)]
+    #[case::changed(409, "the object has been modified", "", false)]
+    #[case::forbidden(403, "no", "", false)]
+    fn a_pod_of_another_uid_is_as_good_as_none(
+        #[case] code: u16,
+        #[case] message: &str,
+        #[case] field: &str,
+        #[case] ignored: bool,
+    ) {
+        let status = json!({ "code": code, "message": message, "details": { "causes": [{ "field": field }] } });
+        let error = kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()));
+        assert_eq!(matches!(ignore_another::<()>(Err(error)), Ok(None)), ignored);
     }
 }

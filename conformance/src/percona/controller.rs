@@ -183,7 +183,9 @@ impl Controller {
         if kind == Kind::POD {
             self.kubelet.gone(object);
         }
-        if kind == Kind::CLAIM && object.labels().get(&format!("{CRUNCHY}role")).is_some_and(|role| role == "pgdata") {
+        let label = |name: &str| object.labels().get(&format!("{CRUNCHY}{name}"));
+        let has_data = || label("role").is_some_and(|role| role == "pgdata") || label("pgbackrest-volume").is_some();
+        if kind == Kind::CLAIM && has_data() {
             self.context.forget_volume(&object.namespace().unwrap_or_default(), &object.name_any());
         }
         let Some(key) = key_of(kind, object) else { return };

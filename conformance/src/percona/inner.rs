@@ -16,9 +16,10 @@ use super::names::{CRUNCHY, INNER, INNER_FINALIZER, owner};
 use super::objects::{Plan, Replica, claim};
 use super::status::observe;
 use super::users::{self, User};
-use crate::postgres::Server;
+use super::volumes::refusal;
+use crate::postgres::{Error, Server};
 
-/// The first wait after a pass that found images missing; every further one is twice as long (trace b1).
+/// The first wait after a pass that failed; every further one in a row is twice as long (trace b1).
 const FIRST_RETRY: Duration = Duration::from_millis(5);
 /// How long a pass waits for a PostgreSQL that has crashed and comes back.
 const AWAY_RETRY: Duration = Duration::from_secs(1);
@@ -47,7 +48,7 @@ impl Cluster {
             let message = format!("Missing image(s): [{}]", missing.join(" "));
             self.context.event(&inner, "Warning", "MissingRequiredImage", &message).await;
             self.missing_images += 1;
-            return Ok(Next::After(FIRST_RETRY.saturating_mul(1 << (self.missing_images - 1).min(17))));
+            return Ok(Next::After(back_off(self.missing_images)));
         }
         self.missing_images = 0;
         if self.backups.removal_pauses(&inner).await? {
@@ -81,25 +82,28 @@ impl Cluster {
         issuer.cluster().await?;
         self.apply(&plan.configuration()).await?;
         let leader = instance.leader();
-        let mut kept = Vec::new();
+        let (mut kept, mut resizing) = (Vec::new(), None);
         for set in spec["instances"].as_array().into_iter().flatten() {
-            for replica in self.replicas(set, leader.as_deref()).await? {
+            for replica in self.replicas(set, leader.as_deref(), &plan.owner["uid"]).await? {
                 let [config, claim, stateful] = plan.instance(&replica, set, i64::from(!paused));
                 self.apply(&config).await?;
                 issuer.instance(&replica).await?;
-                self.apply(&claim).await?;
+                resizing = self.claim(&inner, &claim).await?.or(resizing);
                 self.apply(&stateful).await?;
                 kept.push(replica.name);
             }
         }
         self.scale_down(&kept, leader.as_deref()).await?;
+        for complaint in users::complaints(&spec) {
+            self.context.event(&inner, "Warning", "InvalidUser", &complaint).await;
+        }
         let mut users = self.user_secrets(&plan).await?;
         let schemas = inner.annotations().get(&format!("{CRUNCHY}autoCreateUserSchema"));
         for (user, _) in &mut users {
             user.schema = schemas.is_none_or(|value| value != "false");
         }
         if has_repositories(&spec) {
-            self.repo_host(&inner, &plan).await?;
+            resizing = self.repo_host(&inner, &plan).await?.or(resizing);
             issuer.repo_host().await?;
         }
         let replicas = if paused { 0 } else { spec["proxy"]["pgBouncer"]["replicas"].as_i64().unwrap_or(1) };
@@ -114,34 +118,72 @@ impl Cluster {
         // PostgreSQL under a running Patroni is back in a moment. The real operator's command in its container fails,
         // and is tried again.
         let away = (primary && server.is_none()).then_some(AWAY_RETRY);
-        let done = match server {
-            Some(server) => Some(sql(&server, &inner, &users).await?),
-            None => None,
+        // What the databases refuse keeps nothing from the status: `ready` does not prove that a user is there
+        // (`contract.md`, 1.6).
+        let (done, refused) = match server {
+            Some(server) => self.sql(&server, &inner, &users).await,
+            None => (None, None),
         };
         let backups = self.backups.inner(&inner, done.is_some()).await?;
-        let usable = done.is_some() || inner.data["status"]["usersRevision"] == users::revisions(&users).1;
+        let usable = primary || inner.data["status"]["usersRevision"] == users::revisions(&users).1;
         let pods = self.postgres_pods().await?;
         self.saw_pods_run = pods.first().is_none_or(|pod| pod.data["status"]["phase"] == "Running");
-        let status = self.inner_status(&inner, &pods, done.as_ref(), usable, &backups).await?;
+        let status = self.inner_status(&inner, &pods, done.as_ref(), usable, &backups, resizing.as_ref()).await?;
         if status != inner.data["status"] {
             self.context.status(Kind::INNER, &self.key, &name, &status, INNER).await?;
         }
         self.roll_out().await?;
-        Ok(Next::Wait.or(backups.retry).or(away))
+        Ok(Next::Wait.or(backups.retry).or(away).or(refused))
     }
 
-    /// What pgBackRest's repository host is made of.
-    async fn repo_host(&mut self, inner: &DynamicObject, plan: &Plan<'_>) -> anyhow::Result<()> {
+    /// Applies a volume claim. One that cannot become another one stays as it is, with an Event and the result: the
+    /// condition that says so. One that cannot be made ends the pass: its pod, which would wait for it, is not made either.
+    async fn claim(&mut self, inner: &DynamicObject, claim: &Value) -> anyhow::Result<Option<[&'static str; 4]>> {
+        let Err(error) = self.apply(claim).await else { return Ok(None) };
+        let Some(refusal) = error.downcast_ref::<kube::Error>().and_then(refusal) else { return Err(error) };
+        self.context.event(inner, "Warning", "PersistentVolumeError", &refusal.message).await;
+        let name = claim["metadata"]["name"].as_str().unwrap_or_default();
+        let known = self.context.get(Kind::CLAIM, &self.key.namespace, name).await?.is_some();
+        if known { Ok(refusal.condition) } else { Err(error) }
+    }
+
+    /// What was done in the databases; or when it is tried again, if they refused.
+    async fn sql(
+        &mut self,
+        server: &Server,
+        inner: &DynamicObject,
+        users: &[(User, String)],
+    ) -> (Option<Done>, Option<Duration>) {
+        match sql(server, inner, users).await {
+            Ok(done) => {
+                self.refused = 0;
+                (Some(done), None)
+            }
+            Err(error) => {
+                tracing::debug!(cluster = %self.key, %error, "the databases refuse what the users need, trying again");
+                self.refused += 1;
+                (None, Some(back_off(self.refused)))
+            }
+        }
+    }
+
+    /// What pgBackRest's repository host is made of. The result is that of [`Cluster::claim`].
+    async fn repo_host(&mut self, inner: &DynamicObject, plan: &Plan<'_>) -> anyhow::Result<Option<[&'static str; 4]>> {
+        let mut resizing = None;
         let name = plan.key.named("repo-host");
         let known = self.context.get(Kind::STATEFUL_SET, &plan.key.namespace, &name).await?.is_some();
         for object in backup::objects::repo_host(plan.key, plan.spec, &plan.owner) {
-            self.apply(&object).await?;
+            if object["kind"] == "PersistentVolumeClaim" {
+                resizing = self.claim(inner, &object).await?.or(resizing);
+            } else {
+                self.apply(&object).await?;
+            }
         }
         if !known {
             let message = backup::objects::repo_host_created(plan.key);
             self.context.event(inner, "Normal", "RepoHostCreated", &message).await;
         }
-        Ok(())
+        Ok(resizing)
     }
 
     /// Says why nothing is done any more, and does nothing.
@@ -172,15 +214,17 @@ impl Cluster {
 
     /// The instances of a set: those whose volumes are there keep their names, also after the cluster was made anew.
     /// First comes the one with the `leader`'s volume claim, or before there is a leader those with data, so that these
-    /// stay when there are to be fewer.
-    async fn replicas(&self, set: &Value, leader: Option<&str>) -> anyhow::Result<Vec<Replica>> {
+    /// stay when there are to be fewer. `owner` is the uid of the inner object: a former one's StatefulSets are about to go.
+    async fn replicas(&self, set: &Value, leader: Option<&str>, owner: &Value) -> anyhow::Result<Vec<Replica>> {
+        let former = |object: &DynamicObject| object.owner_references().iter().all(|each| *owner != each.uid.as_str());
         let set_name = set["name"].as_str().unwrap_or_default();
         let wanted = usize::try_from(set["replicas"].as_i64().unwrap_or(1)).unwrap_or(1);
         let mut names: Vec<String> = Vec::new();
         for kind in [Kind::STATEFUL_SET, Kind::CLAIM] {
             for object in self.labelled(kind, &format!(",{CRUNCHY}instance-set={set_name}")).await? {
                 let name = label(&object, "instance");
-                if !names.contains(&name) && !deleting(&object) {
+                let goes = deleting(&object) || (kind == Kind::STATEFUL_SET && former(&object));
+                if !names.contains(&name) && !goes {
                     names.push(name);
                 }
             }
@@ -229,7 +273,7 @@ impl Cluster {
         for pod in self.postgres_pods().await? {
             let known = looked.iter().any(|each| each.name_any() == label(&pod, "instance"));
             if known && !matches_template(&pod, &looked) && !deleting(&pod) {
-                self.context.delete(Kind::POD, &self.key.namespace, &pod.name_any()).await?;
+                self.context.delete_pod(&pod, None).await?;
             }
         }
         Ok(())
@@ -247,6 +291,13 @@ impl Cluster {
         if !self.postgres_pods().await?.is_empty() {
             return Ok(Next::Wait);
         }
+        // Whoever has the server first leads the next cluster of this name, be it made before this one is forgotten. A
+        // server that still runs is that of a pod that was deleted without grace: it is stopped by its task.
+        if let Some(instance) = self.context.registry.get(&self.key).filter(|instance| instance.server().is_none())
+            && let Some(leader) = instance.leader()
+        {
+            instance.resign(&leader);
+        }
         for suffix in ["ha", "ha-config"] {
             self.context.delete(Kind::ENDPOINTS, &self.key.namespace, &self.key.named(suffix)).await?;
         }
@@ -256,8 +307,13 @@ impl Cluster {
     }
 }
 
+/// How long to wait after so many failures in a row.
+fn back_off(failures: u32) -> Duration {
+    FIRST_RETRY.saturating_mul(1 << failures.saturating_sub(1).min(17))
+}
+
 /// Databases, roles and passwords, when something about them has changed.
-async fn sql(server: &Server, inner: &DynamicObject, users: &[(User, String)]) -> anyhow::Result<Done> {
+async fn sql(server: &Server, inner: &DynamicObject, users: &[(User, String)]) -> Result<Done, Error> {
     let (databases, roles) = users::revisions(users);
     let status = &inner.data["status"];
     if status["databaseRevision"] != databases || status["usersRevision"] != roles {
@@ -288,6 +344,12 @@ fn missing_images(spec: &Value) -> Option<Vec<&'static str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_back_off_doubles_up_to_eleven_minutes() {
+        assert_eq!([1, 2, 3].map(|failures| back_off(failures).as_millis()), [5, 10, 20]);
+        assert_eq!(back_off(18), back_off(100));
+    }
 
     #[test]
     fn missing_images_are_named_as_in_trace_b1() {

@@ -8,6 +8,7 @@ use super::backup::{Outcome, PAUSED};
 use super::cluster::{Cluster, deleting, is_ready, label, now};
 use super::context::Kind;
 use super::status::{observe, without_nulls};
+use super::volumes::RESIZING;
 
 /// A hash of what PgBouncer has in the databases. The double has no PgBouncer, so it never changes.
 const PGBOUNCER_REVISION: &str = "5b95b9f4c4";
@@ -26,7 +27,8 @@ pub struct Done {
 
 impl Cluster {
     /// The whole status that follows the one of `inner`. `done` is absent when there is no primary; `usable` says whether
-    /// the roles in the databases are those of the Secrets.
+    /// the roles in the databases are those of the Secrets, or cannot be. `resizing` is the condition about volumes that
+    /// are to grow and do not.
     pub(super) async fn inner_status(
         &self,
         inner: &DynamicObject,
@@ -34,6 +36,7 @@ impl Cluster {
         done: Option<&Done>,
         usable: bool,
         backups: &Outcome,
+        resizing: Option<&[&'static str; 4]>,
     ) -> anyhow::Result<Value> {
         let stateful = self.labelled(Kind::STATEFUL_SET, "").await?;
         let deployment = self.context.get(Kind::DEPLOYMENT, &self.key.namespace, &self.key.named("pgbouncer")).await?;
@@ -52,7 +55,7 @@ impl Cluster {
         let starting = inner.data["spec"]["shutdown"] == true
             || (!previous["startupInstance"].is_null() && !pods.iter().any(|pod| is_ready(pod) && !deleting(pod)));
         let startup = stateful.iter().find(|each| label(each, "data") == "postgres").filter(|_| starting);
-        let conditions = conditions(inner, &workload, backups);
+        let conditions = conditions(inner, &workload, backups, resizing);
         Ok(json!(without_nulls(json!({
             "conditions": if conditions.is_empty() { Value::Null } else { json!(conditions) },
             "databaseRevision": kept("databaseRevision", done.map(|done| json!(done.databases))),
@@ -115,11 +118,17 @@ pub(super) fn matches_template(pod: &DynamicObject, stateful: &[DynamicObject]) 
     })
 }
 
-fn conditions(inner: &DynamicObject, workload: &Value, backups: &Outcome) -> Vec<Value> {
+fn conditions(
+    inner: &DynamicObject,
+    workload: &Value,
+    backups: &Outcome,
+    resizing: Option<&[&'static str; 4]>,
+) -> Vec<Value> {
     let generation = inner.metadata.generation.unwrap_or_default();
     let mut conditions = inner.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    conditions.retain(|condition| condition["type"] != PAUSED[0]);
-    for condition in &backups.conditions {
+    conditions
+        .retain(|condition| condition["type"] != PAUSED[0] && (resizing.is_some() || condition["type"] != RESIZING));
+    for condition in resizing.into_iter().chain(&backups.conditions) {
         observe(&mut conditions, generation, *condition, &now());
     }
     // That of PgBouncer's Deployment, under another name.

@@ -1,7 +1,7 @@
 //! The double of the Percona Operator for PostgreSQL: a controller that keeps the contract that was recorded.
 //!
-//! Parts layer: uses `postgres`, `pki`, `hosts` and the base modules. `secret`, `status`, `pod_status`, `names` and
-//! `objects` are pure; the passes (`outer`, `inner`, `deletion`) write through `context` only.
+//! Parts layer: uses `postgres`, `pki`, `hosts` and the base modules. `secret`, `status`, `pod_status`, `names`,
+//! `objects`, `role_options` and `volumes` are pure; the passes (`outer`, `inner`, `deletion`) write through `context` only.
 //!
 //! It stands for three programs: the operator (`controller`, `crash` and the passes), the Patroni in the pods and their
 //! kubelet (`patroni` and `pods`). kube-controller-manager is the real one.
@@ -26,10 +26,12 @@ mod patroni;
 mod pod_status;
 mod pods;
 mod registry;
+mod role_options;
 pub mod secret;
 mod status;
 mod user_secrets;
 mod users;
+mod volumes;
 
 pub use context::{Context, Kind, ignore_absent};
 pub use double::{Double, Options};

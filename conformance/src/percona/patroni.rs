@@ -1,7 +1,7 @@
 //! The Patroni of a PostgreSQL pod: which pod leads, its server, and what Patroni writes about both.
 //!
 //! One server stands for a cluster, on the volume of one of its instances. That instance leads for as long as the
-//! cluster exists; the others are replicas, which are a status only.
+//! cluster and the volume exist; the others are replicas, which are a status only.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,7 +15,8 @@ use tokio::time::Instant;
 
 use super::backup;
 use super::certificates::data;
-use super::context::{Kind, ignore_absent};
+use super::cluster::deleting;
+use super::context::{Kind, ignore_another};
 use super::names::{CLUSTER_LABEL, CRUNCHY, PATRONI};
 use super::objects::{claim, patroni};
 use super::pod_status::Stage;
@@ -40,12 +41,16 @@ impl Runner {
     }
 
     /// Whether the cluster's server is this pod's. The instance that asks first has it, but none with an empty volume
-    /// while that of another holds the data.
+    /// while that of another, which stays, holds the data.
     async fn leads(&self, instance: &Instance) -> anyhow::Result<bool> {
-        if !self.context.has_data(&self.key.namespace, self.claim()) {
+        let namespace = &self.key.namespace;
+        if !self.context.has_data(namespace, self.claim()) {
             let selector = format!("{CLUSTER_LABEL}={},{CRUNCHY}data=postgres", self.key.name);
-            let all = self.context.list(Kind::STATEFUL_SET, &self.key.namespace, &selector).await?;
-            if all.iter().any(|each| self.context.has_data(&self.key.namespace, &claim(&each.name_any()))) {
+            let all = self.context.list(Kind::STATEFUL_SET, namespace, &selector).await?;
+            let claims = self.context.list(Kind::CLAIM, namespace, &selector).await?;
+            let stays = |name: &str| claims.iter().any(|each| each.name_any() == name && !deleting(each));
+            let mut names = all.iter().map(|each| claim(&each.name_any()));
+            if names.any(|name| stays(&name) && self.context.has_data(namespace, &name)) {
                 return Ok(instance.leader().as_deref() == Some(self.claim()));
             }
         }
@@ -176,10 +181,12 @@ impl Runner {
         });
         let mut labels = serde_json::Map::new();
         labels.insert(format!("{CRUNCHY}role"), json!(label));
-        let patch = json!({ "metadata": { "annotations": { "status": status.to_string() }, "labels": labels } });
+        // The uid makes sure that it is this pod and not a later one of the same name.
+        let (uid, annotations) = (self.pod.uid(), json!({ "status": status.to_string() }));
+        let patch = json!({ "metadata": { "uid": uid, "annotations": annotations, "labels": labels } });
         let api = self.context.api(Kind::POD, &self.key.namespace);
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        ignore_absent(api.patch(&name, &params, &Patch::Merge(patch)).await).map(drop)
+        ignore_another(api.patch(&name, &params, &Patch::Merge(patch)).await).map(drop)
     }
 
     /// Stops PostgreSQL in order, if it is this pod's: the leader is gone, then the server.
@@ -188,17 +195,30 @@ impl Runner {
         if instance.leader().as_deref() != Some(self.claim()) {
             return;
         }
-        let Some(server) = instance.server() else { return };
+        let Some(server) = instance.server() else {
+            self.forget_data(&instance).await;
+            return;
+        };
         instance.set_server(None);
         server.stop().await;
-        // A claim that was deleted while PostgreSQL still wrote could not take its data along.
-        if self.context.get(Kind::CLAIM, &self.key.namespace, self.claim()).await.is_ok_and(|claim| claim.is_none()) {
-            self.context.forget_volume(&self.key.namespace, self.claim());
-        }
+        self.forget_data(&instance).await;
         // In a namespace that is going away nothing can be written any more, and need not be.
         let _ = self.patroni_endpoints("ha", instance.place.listen.port(), &json!({ "ttl": "30" }), None).await;
         while let Err(error) = self.patroni("primary", None).await {
             self.not_yet(&error.into()).await;
+        }
+    }
+
+    /// Removes the data of a claim that is gone: while PostgreSQL, or a copy of its first data, still wrote, the claim could
+    /// not take it along. Nor does the instance lead any more then, or when the claim goes as soon as this pod is gone.
+    async fn forget_data(&self, instance: &Instance) {
+        match self.context.get(Kind::CLAIM, &self.key.namespace, self.claim()).await {
+            Ok(None) => {
+                self.context.forget_volume(&self.key.namespace, self.claim());
+                instance.resign(self.claim());
+            }
+            Ok(Some(claim)) if deleting(&claim) => instance.resign(self.claim()),
+            Ok(Some(_)) | Err(_) => {}
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
 use kube::runtime::wait::await_condition;
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::backup;
-use super::context::{Context, Kind, ignore_absent};
+use super::context::{Context, Kind, ignore_another};
 use super::names::{CRUNCHY, Key, NODE};
 use super::pod_status::{Stage, pod_status};
 
@@ -128,7 +128,7 @@ impl Runner {
 
     /// What the pod's containers do.
     async fn work(&self, is_instance: bool, is_job: bool) -> anyhow::Result<()> {
-        self.wait_for_secrets().await?;
+        self.wait_for_volumes().await?;
         if is_instance {
             self.instance().await
         } else if is_job {
@@ -173,28 +173,33 @@ impl Runner {
     pub(super) async fn report(&self, stage: Stage) -> kube::Result<()> {
         let api = self.context.api(Kind::POD, &self.key.namespace);
         let address = self.context.registry.get(&self.key).map(|instance| instance.place.shown.to_string());
-        let status = json!({ "status": pod_status(&self.pod.data["spec"], stage, address.as_deref()) });
+        let status = pod_status(&self.pod.data["spec"], stage, address.as_deref());
+        // The uid makes sure that it is this pod and not a later one of the same name.
+        let patch = json!({ "metadata": { "uid": self.pod.uid() }, "status": status });
         let params = PatchParams { field_manager: Some(KUBELET.to_owned()), ..PatchParams::default() };
-        ignore_absent(api.patch_status(&self.pod.name_any(), &params, &Patch::Merge(status)).await).map(drop)
+        ignore_another(api.patch_status(&self.pod.name_any(), &params, &Patch::Merge(patch)).await).map(drop)
     }
 
-    /// A pod whose volumes name a Secret, or a key of one, that is not there does not start: neither does the real one
-    /// (trace g).
-    async fn wait_for_secrets(&self) -> anyhow::Result<()> {
-        for wanted in projected(&self.pod.data["spec"]) {
-            let found = self.context.get(Kind::SECRET, &self.key.namespace, &wanted.secret).await?;
+    /// A pod whose volumes name a Secret or a `ConfigMap`, or a key of one, that is not there does not start: neither does
+    /// the real one (trace g). The operator's own `ConfigMap` is made while the pod is, and is not waited for.
+    async fn wait_for_volumes(&self) -> anyhow::Result<()> {
+        let mut all = projected(&self.pod.data["spec"]);
+        let own = self.key.named("pgbackrest-config");
+        all.retain(|wanted| wanted.kind != Kind::CONFIG_MAP || wanted.name != own);
+        for wanted in all {
+            let found = self.context.get(wanted.kind, &self.key.namespace, &wanted.name).await?;
             let Some(mut missing) = wanted.missing(found.as_ref()) else { continue };
             self.report(Stage::Waiting).await?;
-            let api = self.context.api(Kind::SECRET, &self.key.namespace);
-            let only = watcher::Config::default().fields(&format!("metadata.name={}", wanted.secret));
+            let api = self.context.api(wanted.kind, &self.key.namespace);
+            let only = watcher::Config::default().fields(&format!("metadata.name={}", wanted.name));
             let mut changes = std::pin::pin!(watcher(api, only).default_backoff().applied_objects());
             loop {
                 let message = format!("MountVolume.SetUp failed for volume \"{}\" : {missing}", wanted.volume);
                 self.context.event_from(KUBELET, &self.pod, "Warning", "FailedMount", &message).await;
-                let Some(secret) = changes.try_next().await? else {
-                    anyhow::bail!("the watch of Secret {} has ended", wanted.secret);
+                let Some(found) = changes.try_next().await? else {
+                    anyhow::bail!("the watch of {} {} has ended", wanted.kind.name(), wanted.name);
                 };
-                match wanted.missing(Some(&secret)) {
+                match wanted.missing(Some(&found)) {
                     Some(still) => missing = still,
                     None => break,
                 }
@@ -205,8 +210,7 @@ impl Runner {
 
     async fn remove(&self) -> anyhow::Result<()> {
         self.report(Stage::Terminated { succeeded: false }).await?;
-        let params = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
-        ignore_absent(self.context.api(Kind::POD, &self.key.namespace).delete(&self.pod.name_any(), &params).await)?;
+        self.context.delete_pod(&self.pod, Some(0)).await?;
         Ok(())
     }
 
@@ -237,11 +241,12 @@ impl Deletion {
     }
 }
 
-/// A Secret in a projected volume.
+/// A Secret or a `ConfigMap` in a projected volume.
 #[derive(Debug, PartialEq, Eq)]
 struct Projected {
     volume: String,
-    secret: String,
+    kind: Kind,
+    name: String,
     /// The keys that it must have.
     keys: Vec<String>,
 }
@@ -249,23 +254,29 @@ struct Projected {
 impl Projected {
     /// Why the volume cannot be set up, in a kubelet's words.
     fn missing(&self, found: Option<&DynamicObject>) -> Option<String> {
-        let Some(found) = found else { return Some(format!("secret \"{}\" not found", self.secret)) };
-        let key = self.keys.iter().find(|key| found.data["data"][key.as_str()].is_null())?;
-        Some(format!("references non-existent secret key: {key}"))
+        let (kind, part) = if self.kind == Kind::SECRET { ("secret", "secret") } else { ("configmap", "config") };
+        let Some(found) = found else { return Some(format!("{kind} \"{}\" not found", self.name)) };
+        let absent = |key: &str| ["data", "binaryData"].iter().all(|field| found.data[field][key].is_null());
+        let key = self.keys.iter().find(|key| absent(key))?;
+        Some(format!("references non-existent {part} key: {key}"))
     }
 }
 
-/// The Secrets that a pod's projected volumes need.
+/// The objects that a pod's projected volumes need.
 fn projected(spec: &Value) -> Vec<Projected> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let mut found = Vec::new();
     for volume in spec["volumes"].as_array().into_iter().flatten() {
         for source in volume["projected"]["sources"].as_array().into_iter().flatten() {
-            let keys = source["secret"]["items"].as_array().into_iter().flatten();
-            if let (Some(volume), Some(secret)) = (text(&volume["name"]), text(&source["secret"]["name"]))
-                && source["secret"]["optional"] != true
-            {
-                found.push(Projected { volume, secret, keys: keys.filter_map(|item| text(&item["key"])).collect() });
+            for (field, kind) in backup::volume::KINDS {
+                let source = &source[field];
+                let items = source["items"].as_array().into_iter().flatten();
+                if let (Some(volume), Some(name)) = (text(&volume["name"]), text(&source["name"]))
+                    && source["optional"] != true
+                {
+                    let keys = items.filter_map(|item| text(&item["key"])).collect();
+                    found.push(Projected { volume, kind, name, keys });
+                }
             }
         }
     }
@@ -277,23 +288,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_volume_needs_the_secret_and_the_keys_that_it_names() {
+    fn a_volume_needs_the_objects_and_the_keys_that_it_names() {
         let items = json!([{ "key": "ca.crt", "path": "trust.crt" }]);
         let spec = json!({ "volumes": [{ "name": "config", "projected": { "sources": [
             { "secret": { "name": "keys", "items": items } },
             { "secret": { "name": "optional", "optional": true } },
+            { "configMap": { "name": "options", "items": items } },
+            { "configMap": { "name": "optional", "optional": true } },
         ] } }] });
         let wanted = projected(&spec);
-        let expected =
-            Projected { volume: "config".to_owned(), secret: "keys".to_owned(), keys: vec!["ca.crt".to_owned()] };
-        assert_eq!(wanted, [expected]);
-        let secret = |data: Value| -> DynamicObject {
-            serde_json::from_value(json!({ "metadata": { "name": "keys" }, "data": data })).unwrap()
+        let needs = |kind, name: &str| Projected {
+            volume: "config".to_owned(),
+            kind,
+            name: name.to_owned(),
+            keys: vec!["ca.crt".to_owned()],
         };
-        let missing = |found: Option<DynamicObject>| wanted[0].missing(found.as_ref());
-        assert_eq!(missing(None).as_deref(), Some("secret \"keys\" not found"));
-        let without = missing(Some(secret(json!({ "s3.conf": "" }))));
-        assert_eq!(without.as_deref(), Some("references non-existent secret key: ca.crt"));
-        assert_eq!(missing(Some(secret(json!({ "ca.crt": "" })))), None);
+        assert_eq!(wanted, [needs(Kind::SECRET, "keys"), needs(Kind::CONFIG_MAP, "options")]);
+        let object = |field: &str, key: &str| -> DynamicObject {
+            serde_json::from_value(json!({ "metadata": { "name": "x" }, field: { key: "" } })).unwrap()
+        };
+        let missing = |index: usize, found: Option<DynamicObject>| wanted[index].missing(found.as_ref());
+        assert_eq!(missing(0, None).as_deref(), Some("secret \"keys\" not found"));
+        assert_eq!(missing(1, None).as_deref(), Some("configmap \"options\" not found"));
+        let without = |index| missing(index, Some(object("data", "s3.conf")));
+        assert_eq!(without(0).as_deref(), Some("references non-existent secret key: ca.crt"));
+        assert_eq!(without(1).as_deref(), Some("references non-existent config key: ca.crt"));
+        assert_eq!(missing(0, Some(object("data", "ca.crt"))), None);
+        assert_eq!(missing(1, Some(object("binaryData", "ca.crt"))), None);
     }
 }

@@ -50,6 +50,14 @@ impl Instance {
         leader.get_or_insert_with(|| claim.to_owned()) == claim
     }
 
+    /// Nobody leads any more, if it was the instance with this volume claim.
+    pub(super) fn resign(&self, claim: &str) {
+        let mut leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
+        if leader.as_deref() == Some(claim) {
+            *leader = None;
+        }
+    }
+
     /// Its pgBackRest, from the first start of a PostgreSQL with backups on.
     pub fn repository(&self) -> Option<Repository> {
         self.repository.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -19,6 +19,21 @@ use crate::redact;
 /// The data of a Secret, decoded.
 pub type Data = BTreeMap<String, Vec<u8>>;
 
+/// The keys that Percona writes; without a database only those that have nothing to do with one.
+pub const KEYS: [&str; 12] = [
+    "dbname",
+    "host",
+    "jdbc-uri",
+    "password",
+    "pgbouncer-host",
+    "pgbouncer-jdbc-uri",
+    "pgbouncer-port",
+    "pgbouncer-uri",
+    "port",
+    "uri",
+    "user",
+    "verifier",
+];
 /// Length of a generated password.
 const LENGTH: usize = 24;
 const ALPHANUMERIC: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
@@ -107,9 +122,14 @@ fn jdbc(user: &str, password: &str, host: &str, port: u16, dbname: &str, between
     format!(
         "jdbc:postgresql://{host}:{port}/{}?password={}&{between}user={}",
         utf8_percent_encode(dbname, PATH),
-        utf8_percent_encode(password, UNRESERVED),
-        utf8_percent_encode(user, UNRESERVED)
+        form(password),
+        form(user)
     )
+}
+
+/// As Go's `url.Values` writes it.
+fn form(text: &str) -> String {
+    utf8_percent_encode(text, UNRESERVED).to_string().replace("%20", "+")
 }
 
 /// A new password. Percona draws it from the same characters; ours are drawn again until they hold what breaks careless
@@ -195,21 +215,7 @@ mod tests {
     fn a_new_secret_has_the_twelve_keys() {
         let data = fresh();
         let keys: Vec<&str> = data.keys().map(String::as_str).collect();
-        let expected = [
-            "dbname",
-            "host",
-            "jdbc-uri",
-            "password",
-            "pgbouncer-host",
-            "pgbouncer-jdbc-uri",
-            "pgbouncer-port",
-            "pgbouncer-uri",
-            "port",
-            "uri",
-            "user",
-            "verifier",
-        ];
-        assert_eq!(keys, expected);
+        assert_eq!(keys, KEYS);
         assert!(matches(&data));
     }
 
@@ -240,6 +246,8 @@ mod tests {
             "jdbc:postgresql://h:5432/d?password=a%28%29%2A%2B%2C-.%2F%3A%3B%3C%3D%3E%3F%40%5B%5D%5E_%7B%7C%7D\
              &prepareThreshold=0&user=dittofs"
         );
+        assert_eq!(uri("u", "a b", "h", 5432, "d"), "postgresql://u:a%20b@h:5432/d");
+        assert_eq!(jdbc("u", "a b+%", "h", 5432, "d", ""), "jdbc:postgresql://h:5432/d?password=a+b%2B%25&user=u");
     }
 
     #[rstest]

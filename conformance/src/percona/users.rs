@@ -7,8 +7,9 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::names::Key;
+use super::role_options::{complaint, sanitized};
 use super::secret::{Login, PasswordType};
-use crate::postgres::{Error, PORT, Server};
+use crate::postgres::{Error, PORT, Server, Session};
 
 /// Roles for which no schema is made.
 const NO_SCHEMA: [&str; 3] = ["public", "pgbouncer", "monitor"];
@@ -20,7 +21,7 @@ pub struct User {
     pub name: String,
     /// Its databases.
     pub databases: Vec<String>,
-    /// `ALTER ROLE` options.
+    /// `ALTER ROLE` options, as Percona passes them on.
     pub options: String,
     /// Name of its Secret.
     pub secret: String,
@@ -55,7 +56,7 @@ impl User {
                 let name = text(&user["name"]);
                 Self {
                     databases: user["databases"].as_array().into_iter().flatten().map(text).collect(),
-                    options: text(&user["options"]),
+                    options: sanitized(user["options"].as_str().unwrap_or_default()),
                     secret: user["secretName"]
                         .as_str()
                         .map_or_else(|| key.named(&format!("pguser-{name}")), str::to_owned),
@@ -91,15 +92,24 @@ fn databases(users: &[(User, String)]) -> BTreeSet<&str> {
     users.iter().flat_map(|(user, _)| user.databases.iter().map(String::as_str)).collect()
 }
 
+/// What is wrong with the users of a cluster, as the Event `InvalidUser` says it.
+pub fn complaints(spec: &Value) -> Vec<String> {
+    let listed = spec["users"].as_array().into_iter().flatten().enumerate();
+    listed.filter_map(|(index, user)| complaint(index, user["options"].as_str()?)).collect()
+}
+
 /// A hash of what is to be done in the databases: done again only when it changes, as with the real operator.
 pub fn revisions(users: &[(User, String)]) -> (String, String) {
     let hash = |text: &str| hex::encode(&Sha256::digest(text)[..5]);
     let listed: Vec<&str> = databases(users).into_iter().collect();
-    let all = users.iter().map(|(user, verifier)| roles(user, verifier) + &schemas(user)).collect::<String>();
-    (hash(&listed.join("\n")), hash(&all))
+    let all = users.iter().map(|(user, verifier)| roles(user, verifier) + &schema(user) + &grants(user));
+    (hash(&listed.join("\n")), hash(&all.collect::<String>()))
 }
 
 /// Makes the databases and roles, sets the passwords (each given as its verifier), grants and makes schemas.
+///
+/// A defect of 2.8 is kept (`WriteUsersInPostgreSQL` in its source): each schema is tried whatever became of the roles
+/// and of the schemas before it, and it is the result of the last user's that counts.
 pub async fn apply(server: &Server, users: &[(User, String)]) -> Result<(), Error> {
     let postgres = server.superuser("postgres").await?;
     for database in databases(users) {
@@ -108,17 +118,45 @@ pub async fn apply(server: &Server, users: &[(User, String)]) -> Result<(), Erro
             postgres.query(&format!("create database {}", identifier(database))).await?;
         }
     }
-    let all: String = users.iter().map(|(user, verifier)| roles(user, verifier)).collect();
-    postgres.query(&format!("begin; {all} commit;")).await?;
-    for database in databases(users) {
-        let there = server.superuser(database).await?;
-        for (user, _) in users.iter().filter(|(user, _)| user.databases.iter().any(|name| name == database)) {
-            let schemas = schemas(user);
-            if !schemas.is_empty() {
-                there.query(&schemas).await?;
-            }
+    let mut result = write_roles(&postgres, users).await;
+    for (user, _) in users {
+        let schema = schema(user);
+        if !schema.is_empty() && !user.databases.is_empty() {
+            result = in_databases(server, user, &schema).await;
         }
-        there.query("create schema if not exists pgbouncer").await?;
+    }
+    for (user, _) in users {
+        let grants = grants(user);
+        if !grants.is_empty() && !user.databases.is_empty() {
+            in_databases(server, user, &grants).await?;
+            result = Ok(());
+        }
+    }
+    result?;
+    // That of PgBouncer, in every database that can be connected to.
+    for database in databases(users).into_iter().filter(|name| *name != "template0") {
+        server.superuser(database).await?.query("create schema if not exists pgbouncer").await?;
+    }
+    Ok(())
+}
+
+/// The roles of all users, or of none: one transaction, and one statement after the other.
+async fn write_roles(postgres: &Session, users: &[(User, String)]) -> Result<(), Error> {
+    postgres.query("begin").await?;
+    for (user, verifier) in users {
+        if let Err(error) = postgres.query(&roles(user, verifier)).await {
+            // The first error is what counts; a session that is broken has nothing to take back.
+            let _ = postgres.query("rollback").await;
+            return Err(error);
+        }
+    }
+    postgres.query("commit").await.map(drop)
+}
+
+/// Runs statements in each of a user's databases, up to one that refuses.
+async fn in_databases(server: &Server, user: &User, sql: &str) -> Result<(), Error> {
+    for database in &user.databases {
+        server.superuser(database).await?.query(sql).await?;
     }
     Ok(())
 }
@@ -138,12 +176,18 @@ fn roles(user: &User, verifier: &str) -> String {
     sql
 }
 
-fn schemas(user: &User) -> String {
+/// The schema of the user's own; empty when there is none.
+fn schema(user: &User) -> String {
     let name = identifier(&user.name);
-    let mut sql = String::new();
-    if user.schema && !NO_SCHEMA.contains(&user.name.as_str()) {
-        write!(sql, "create schema if not exists {name} authorization {name}; ").expect("a String takes everything");
+    if !user.schema || NO_SCHEMA.contains(&user.name.as_str()) {
+        return String::new();
     }
+    format!("create schema if not exists {name} authorization {name}; ")
+}
+
+/// What the user may do in schema `public`; empty when that is nothing.
+fn grants(user: &User) -> String {
+    let (name, mut sql) = (identifier(&user.name), String::new());
     if user.public {
         for right in [
             "all privileges on schema public",
@@ -212,7 +256,19 @@ mod tests {
         let before = revision(user.clone());
         assert_ne!(revision(User { public: true, ..user.clone() }), before);
         assert_ne!(revision(User { schema: false, ..user.clone() }), before);
-        assert_eq!(schemas(&User { schema: false, ..user }), "");
+        assert_eq!(schema(&User { schema: false, ..user }), "");
+    }
+
+    #[test]
+    fn only_options_reach_the_sql() {
+        let users = json!([{ "name": "app", "options": "LOGIN" }, { "name": "other", "options": "PASSWORD 'x' -- y" }]);
+        let spec = json!({ "users": users });
+        let sql: Vec<String> = User::of(&key(), &spec).iter().map(|user| roles(user, "verifier")).collect();
+        assert!(sql[0].contains("alter role \"app\" with LOGIN password 'verifier';"), "{sql:?}");
+        assert!(sql[1].contains("alter role \"other\" with  password 'verifier';"), "{sql:?}");
+        assert_eq!(complaints(&spec).len(), 1);
+        assert!(complaints(&spec)[0].starts_with("[spec.users[1].options: "));
+        assert!(complaints(&json!({})).is_empty());
     }
 
     #[test]

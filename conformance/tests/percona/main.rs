@@ -1,121 +1,26 @@
-//! The faults of the Percona double, on a real control plane.
+//! The faults of the Percona double, on a real control plane, and what becomes of changes that it cannot follow.
 //!
 //! What it does without faults is compared with the real operator in `replay`, but for what no recording has.
 
+mod changes;
+mod place;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use base64::Engine as _;
 use conformance::percona::Kind;
-use conformance::postgres::{Session, Target, Trust};
 use futures::TryStreamExt as _;
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::core::DynamicObject;
-use kube::runtime::wait::{Condition, await_condition};
+use kube::runtime::wait::await_condition;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use serde_json::{Value, json};
 
+use crate::place::{DEADLINE, Place, SECRET};
 use crate::support::Lab;
-
-/// Bounds every wait; only a defect lets one reach it.
-const DEADLINE: Duration = Duration::from_mins(1);
-const SECRET: &str = "demo-pguser-app";
-
-/// A namespace of a test on the shared control plane.
-struct Place<'a> {
-    lab: &'a Lab,
-    client: kube::Client,
-    namespace: &'static str,
-}
-
-impl<'a> Place<'a> {
-    async fn new(lab: &'a Lab, namespace: &'static str) -> Self {
-        let client = kube::Client::try_from(lab.plane.config()).unwrap();
-        let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } });
-        let all: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
-        all.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
-        Self { lab, client, namespace }
-    }
-
-    fn api(&self, kind: Kind) -> Api<DynamicObject> {
-        Api::namespaced_with(self.client.clone(), self.namespace, &kind.resource())
-    }
-
-    async fn create(&self) {
-        self.create_with(1).await;
-    }
-
-    async fn create_with(&self, replicas: u32) {
-        let volume = json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } });
-        let object = json!({
-            "apiVersion": "pgv2.percona.com/v2", "kind": "PerconaPGCluster", "metadata": { "name": "demo" },
-            "spec": {
-                "postgresVersion": 16, "image": "postgres", "users": [{ "name": "app", "databases": ["app"] }],
-                "instances": [{ "name": "instance1", "replicas": replicas, "dataVolumeClaimSpec": volume }],
-                "proxy": { "pgBouncer": { "image": "pgbouncer" } }, "backups": { "enabled": false },
-            },
-        });
-        let object = serde_json::from_value(object).unwrap();
-        self.api(Kind::CLUSTER).create(&PostParams::default(), &object).await.unwrap();
-    }
-
-    async fn until(&self, what: &str, kind: Kind, name: &str, holds: impl Condition<DynamicObject>) {
-        let done = tokio::time::timeout(DEADLINE, await_condition(self.api(kind), name, holds)).await;
-        done.unwrap_or_else(|_| panic!("{what}: not within {DEADLINE:?}")).unwrap();
-    }
-
-    async fn until_state(&self, state: &'static str) {
-        let is =
-            move |object: Option<&DynamicObject>| object.is_some_and(|object| object.data["status"]["state"] == state);
-        self.until(state, Kind::CLUSTER, "demo", is).await;
-    }
-
-    async fn state(&self) -> Value {
-        self.api(Kind::CLUSTER).get("demo").await.unwrap().data["status"]["state"].clone()
-    }
-
-    async fn secret(&self) -> Option<Vec<String>> {
-        let secret = self.api(Kind::SECRET).get_opt(SECRET).await.unwrap()?;
-        Some(secret.data["data"].as_object().unwrap().keys().cloned().collect())
-    }
-
-    /// The one pod with this label of the inner controller.
-    async fn only_pod(&self, label: &str) -> String {
-        let selector = ListParams::default().labels(&format!("postgres-operator.crunchydata.com/{label}"));
-        let pods = self.api(Kind::POD).list(&selector).await.unwrap().items;
-        assert_eq!(pods.len(), 1, "{label}");
-        pods[0].name_any()
-    }
-
-    /// Logs in as soon as that is possible.
-    async fn logged_in(&self) -> Session {
-        let attempts = async {
-            let mut interval = tokio::time::interval(Duration::from_millis(50));
-            loop {
-                interval.tick().await;
-                if let Some(session) = self.try_login().await {
-                    return session;
-                }
-            }
-        };
-        tokio::time::timeout(DEADLINE, attempts).await.expect("a login")
-    }
-
-    async fn login(&self) -> Session {
-        self.try_login().await.expect("a login")
-    }
-
-    async fn try_login(&self) -> Option<Session> {
-        let secret = self.api(Kind::SECRET).get(SECRET).await.unwrap();
-        let uri =
-            base64::engine::general_purpose::STANDARD.decode(secret.data["data"]["uri"].as_str().unwrap()).unwrap();
-        let target: Target = String::from_utf8(uri).unwrap().parse().unwrap();
-        target.dial(Some(self.lab.hosts.path()), &Trust::Any).await.ok()
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_last_until_they_are_cleared() {
@@ -132,8 +37,16 @@ async fn faults_last_until_they_are_cleared() {
         gone_at_its_start(&lab),
         made_again_at_once(&lab)
     );
-    // Alone: it stops the operator for all of them.
+    tokio::join!(
+        changes::no_volume_grows(&lab),
+        changes::databases_refuse(&lab),
+        changes::secrets_follow_the_spec(&lab),
+        changes::made_again_without_its_volume(&lab),
+        changes::a_missing_config_map_holds_the_database(&lab)
+    );
+    // Alone: they stop the operator, and take a kind away, for all of them.
     stopped(&lab).await;
+    changes::uninstalled(&lab).await;
     lab.end().await;
 }
 
@@ -212,7 +125,7 @@ async fn killed(lab: &Lab) {
 /// Two instances from the beginning, and then one: the leader's.
 async fn replicated(lab: &Lab) {
     let place = Place::new(lab, "replicated").await;
-    place.create_with(2).await;
+    place.create_as(|cluster| cluster["spec"]["instances"][0]["replicas"] = json!(2)).await;
     place.until_state("ready").await;
     let session = place.logged_in().await;
     session.query("create table kept as select 1").await.unwrap();
@@ -229,9 +142,7 @@ async fn replicated(lab: &Lab) {
         .await;
     session.query("select * from kept").await.expect("the server is the primary's, and goes on");
 
-    let patch = json!([{ "op": "replace", "path": "/spec/instances/0/replicas", "value": 1 }]);
-    let patch = Patch::Json::<()>(serde_json::from_value(patch).unwrap());
-    place.api(Kind::CLUSTER).patch("demo", &PatchParams::default(), &patch).await.unwrap();
+    place.edit(json!([{ "op": "replace", "path": "/spec/instances/0/replicas", "value": 1 }])).await;
     place.until("one pod less", Kind::POD, &replica, |pod: Option<&DynamicObject>| pod.is_none()).await;
     place.until_state("ready").await;
     assert_eq!(place.only_pod("data=postgres").await, primary);
