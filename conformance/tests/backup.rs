@@ -130,6 +130,7 @@ fn config(endpoint: &Endpoint) -> Config {
         files: [("s3.conf", credentials), ("ca.crt", endpoint.ca.clone())]
             .map(|(name, content)| (name.to_owned(), content.into_bytes()))
             .into(),
+        ..Config::default()
     }
 }
 

@@ -316,3 +316,76 @@ async fn another_bucket_begins_with_a_first_backup() {
     fixture.gone(Kind::BACKUP, &first).await;
     fixture.end().await;
 }
+
+/// `contract.md`, 6: without repositories there is nothing to delete, and nothing that could fail.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_without_backups_is_deleted_also_when_its_backups_are_to_go() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let mut cluster = fixture.cluster();
+    cluster["metadata"]["finalizers"] = json!(["percona.com/delete-backups"]);
+    cluster["spec"]["backups"] = json!({ "enabled": false });
+    fixture.create(Kind::CLUSTER, cluster).await;
+    fixture.until(Kind::CLUSTER, CLUSTER, "ready", |cluster| cluster.data["status"]["state"] == "ready").await;
+    fixture.api(Kind::CLUSTER).delete(CLUSTER, &DeleteParams::background()).await.unwrap();
+    fixture.gone(Kind::CLUSTER, CLUSTER).await;
+    fixture.end().await;
+}
+
+/// A volume of the repository host is a directory of the double's own; what it cannot use, it says.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_is_on_a_volume_and_not_on_a_storage_that_the_double_does_not_know() {
+    let Some(fixture) = Fixture::new().await else { return };
+    let mut cluster = fixture.cluster();
+    cluster["spec"]["backups"]["pgbackrest"] = json!({
+        "image": "pgbackrest:2", "global": { "start-fast": "y" },
+        "repos": [{ "name": "repo1", "gcs": { "bucket": "elsewhere" } }],
+    });
+    fixture.create(Kind::CLUSTER, cluster).await;
+    let events = fixture.events("UnableToCreateStanzas", 1).await;
+    let message = events[0].data["message"].as_str().unwrap();
+    assert!(message.ends_with("the double does not run pgBackRest: repo1 is on gcs"), "{message}");
+
+    let claim = json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } });
+    let repos = json!([{ "name": "repo1", "volume": { "volumeClaimSpec": claim } }]);
+    let patch = json!({ "spec": { "backups": { "pgbackrest": { "repos": repos } } } });
+    fixture.patch(Kind::CLUSTER, CLUSTER, patch).await;
+    let first = fixture.first_backup().await;
+    let status = &first.data["status"];
+    assert_eq!((&status["storageType"], &status["destination"]), (&json!("filesystem"), &Value::Null));
+    fixture.api(Kind::CLAIM).get("demo-postgres-repo1").await.unwrap();
+    let volume = fixture.lab.directory().join("p/volumes/a/demo-postgres-repo1");
+    let made = volume.join("backup/db").join(status["backupName"].as_str().unwrap());
+    assert!(made.is_dir(), "{}", made.display());
+
+    let finalizers =
+        json!({ "metadata": { "finalizers": ["internal.percona.com/stop-watchers", "percona.com/delete-backups"] } });
+    fixture.patch(Kind::CLUSTER, CLUSTER, finalizers).await;
+    fixture.api(Kind::CLUSTER).delete(CLUSTER, &DeleteParams::background()).await.unwrap();
+    fixture.gone(Kind::CLUSTER, CLUSTER).await;
+    assert!(!made.exists() && volume.is_dir(), "the stanza goes, the volume stays");
+    fixture.end().await;
+}
+
+/// What a projected volume may hold: a file in a directory, and the data of a `ConfigMap`.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_options_come_from_a_config_map_too_and_the_certificate_from_a_directory() {
+    let Some(fixture) = Fixture::new().await else { return };
+    fixture.create(Kind::SECRET, Fixture::credentials(fixture.lab.storage.endpoint())).await;
+    let options = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "options" },
+        "data": { "options": "[global]\nrepo1-storage-ca-file=/etc/pgbackrest/conf.d/s3/ca.crt\nstart-fast=y\n" },
+    });
+    fixture.create(Kind::CONFIG_MAP, options).await;
+    let mut cluster = fixture.cluster();
+    let pgbackrest = &mut cluster["spec"]["backups"]["pgbackrest"];
+    let item = |key: &str, path: &str| json!({ "key": key, "path": path });
+    pgbackrest["configuration"] = json!([
+        { "secret": { "name": "s3-creds", "items": [item("s3.conf", "s3.conf"), item("ca.crt", "s3/ca.crt")] } },
+        { "configMap": { "name": "options", "items": [item("options", "options.conf")] } },
+    ]);
+    pgbackrest["global"] = json!({ "repo1-s3-uri-style": "path" });
+    fixture.create(Kind::CLUSTER, cluster).await;
+    let first = fixture.first_backup().await;
+    assert_eq!(first.data["status"]["destination"], "s3://pgbackups");
+    fixture.end().await;
+}

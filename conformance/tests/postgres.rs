@@ -113,3 +113,16 @@ async fn a_server_that_cannot_start_says_why() {
     let error = fixture.options.start().await.unwrap_err().to_string();
     assert!(error.contains("PostgreSQL of the test ended") && error.contains("could not bind"), "{error}");
 }
+
+/// A pod that was deleted while its data was made leaves a part of it.
+#[tokio::test]
+async fn a_server_replaces_data_that_is_not_whole() {
+    let fixture = Fixture::new().await;
+    let data = &fixture.options.data;
+    std::fs::create_dir_all(data.join("base/1")).unwrap();
+    std::fs::write(data.join("base/1/1259"), "a part of a table").unwrap();
+    let server = fixture.options.start().await.unwrap();
+    with_user(&server).await;
+    fixture.login(&fixture.target(SslMode::Prefer), &Trust::Any).await.unwrap().query("select 1").await.unwrap();
+    server.stop().await;
+}

@@ -81,7 +81,7 @@ pub struct ServerOptions {
     pub name: String,
     /// Its programs.
     pub installation: Installation,
-    /// Its data. Kept when the server stops; filled from the template when it is not there.
+    /// Its data. Kept when the server stops; filled from the template when it is not there, or not whole.
     pub data: PathBuf,
     /// A directory for its socket and its log; made when it is not there. Its path must be shorter than 90 bytes.
     pub directory: PathBuf,

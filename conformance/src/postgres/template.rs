@@ -4,13 +4,20 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 use super::ServerError;
 use crate::process::{Account, Launch, Spawner};
 
 /// How long `initdb` may take. It needs about a second; the rest is for a machine under load.
 const INITDB_DEADLINE: Duration = Duration::from_mins(1);
+
+/// Held while a data directory is put into place: of two copies for one place, the later one finds the earlier one there.
+static PLACING: Mutex<()> = Mutex::new(());
 
 /// Where PostgreSQL's programs are, and a data directory to copy: copying takes a fifth of the time of `initdb`.
 ///
@@ -47,10 +54,13 @@ impl Installation {
         self.programs.join(name)
     }
 
-    /// Puts a fresh data directory at `data`, which must not exist.
+    /// Puts a fresh data directory at `data`, in place of an unfinished one. It appears in one step; when this future is
+    /// dropped, the copy, which nothing can interrupt, is not put there any more.
     pub(super) async fn fill(&self, data: PathBuf) -> Result<(), ServerError> {
         let (template, target) = (self.template.clone(), data.clone());
-        tokio::task::spawn_blocking(move || copy(&template, &target, Account::nobody_if_root()))
+        let unwanted = CancellationToken::new();
+        let _unwanted_when_dropped = unwanted.clone().drop_guard();
+        tokio::task::spawn_blocking(move || place(&template, &target, Account::nobody_if_root(), &unwanted))
             .await
             .unwrap_or_else(|error| Err(io::Error::other(error)))
             .map_err(ServerError::files(&data))
@@ -75,16 +85,38 @@ async fn initdb(programs: &Path, scratch: &Path, spawner: &Spawner) -> Result<()
 
 /// Moves what was made into place, or leaves what another process has put there meanwhile.
 fn keep(made: &Path, template: &Path) -> io::Result<()> {
-    let parent = template.parent().unwrap_or_else(|| Path::new("."));
-    fs::create_dir_all(parent)?;
-    // The copy must become visible in one step, and the scratch directory may lie on another file system.
-    let beside = tempfile::tempdir_in(parent)?;
-    let whole = beside.path().join("data");
-    copy(made, &whole, None)?;
-    match fs::rename(&whole, template) {
+    // The scratch directory may lie on another file system.
+    let beside = copy_beside(made, template, None)?;
+    match fs::rename(beside.path().join(WHOLE), template) {
         Err(_) if template.join("PG_VERSION").exists() => Ok(()),
         result => result,
     }
+}
+
+/// Copies a template to where a server's data is to be, unless that is there already or is `unwanted` by now.
+fn place(template: &Path, target: &Path, account: Option<Account>, unwanted: &CancellationToken) -> io::Result<()> {
+    let beside = copy_beside(template, target, account)?;
+    let _placing = PLACING.lock().unwrap_or_else(PoisonError::into_inner);
+    if unwanted.is_cancelled() || target.join("PG_VERSION").exists() {
+        return Ok(());
+    }
+    match fs::remove_dir_all(target) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::rename(beside.path().join(WHOLE), target)
+}
+
+/// What a copy is called in the directory that [`copy_beside`] makes.
+const WHOLE: &str = "data";
+
+/// Copies a directory to beside `target`, from where it can be moved there in one step.
+fn copy_beside(from: &Path, target: &Path, account: Option<Account>) -> io::Result<TempDir> {
+    let parent = target.parent().unwrap_or_else(|| Path::new("."));
+    fs::create_dir_all(parent)?;
+    let beside = tempfile::tempdir_in(parent)?;
+    copy(from, &beside.path().join(WHOLE), account)?;
+    Ok(beside)
 }
 
 /// A directory that only `account` (or, without one, this user) and root can enter.
@@ -110,4 +142,37 @@ fn copy(from: &Path, to: &Path, account: Option<Account>) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::nothing_there(&[], false, Some("16"))]
+    #[case::an_unfinished_copy(&["base/1/1259", "postgresql.conf"], false, Some("16"))]
+    #[case::somebody_s_data(&["PG_VERSION"], false, Some("PG_VERSION"))]
+    #[case::not_wanted_any_more(&[], true, None)]
+    fn data_is_placed_as_a_whole(#[case] there: &[&str], #[case] is_unwanted: bool, #[case] version: Option<&str>) {
+        let directory = tempfile::tempdir().unwrap();
+        let (template, target) = (directory.path().join("template"), directory.path().join("volume/data"));
+        fs::create_dir_all(template.join("base")).unwrap();
+        fs::write(template.join("PG_VERSION"), "16").unwrap();
+        for file in there {
+            let path = target.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, file).unwrap();
+        }
+        let unwanted = CancellationToken::new();
+        if is_unwanted {
+            unwanted.cancel();
+        }
+        place(&template, &target, None, &unwanted).unwrap();
+        assert_eq!(fs::read_to_string(target.join("PG_VERSION")).ok().as_deref(), version);
+        assert!(!target.join("postgresql.conf").exists(), "nothing is left of an unfinished copy");
+        let mut beside = fs::read_dir(directory.path().join("volume")).unwrap().map(|entry| entry.unwrap().path());
+        assert!(beside.all(|path| path == target), "the copy itself is gone");
+    }
 }

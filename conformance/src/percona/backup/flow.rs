@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::objects::repo_hash;
+use super::storage::options_hash;
 
 /// How long a backup may wait while the cluster is not ready for backups. Percona counts from the moment that the cluster
 /// became unready, not from the backup's start.
@@ -143,15 +143,37 @@ pub(super) fn repos(spec: &Value, previous: &Value) -> Vec<Value> {
     let known = previous["pgbackrest"]["repos"].as_array();
     wanted
         .map(|repo| {
-            let hash = repo_hash(repo);
+            let hash = json!(options_hash(repo));
             let same = known
                 .into_iter()
                 .flatten()
                 .find(|known| known["name"] == repo["name"] && known["repoOptionsHash"] == hash);
-            same.cloned()
-                .unwrap_or_else(|| json!({ "name": repo["name"], "repoOptionsHash": hash, "stanzaCreated": false }))
+            same.cloned().unwrap_or_else(|| {
+                let mut fresh = json!({ "name": repo["name"], "stanzaCreated": false });
+                if hash.is_string() {
+                    fresh["repoOptionsHash"] = hash;
+                }
+                fresh
+            })
         })
         .collect()
+}
+
+/// Notes in one of the `repos` what the claim of its volume says. Another volume than before has no stanza and no backup.
+pub(super) fn bind(repo: &mut Value, claim: &Value) {
+    let Some(repo) = repo.as_object_mut() else { return };
+    let volume = claim["spec"]["volumeName"].as_str().filter(|volume| !volume.is_empty());
+    if repo.get("volume").and_then(Value::as_str).is_some_and(|before| Some(before) != volume) {
+        repo.insert("stanzaCreated".to_owned(), json!(false));
+        repo.remove("replicaCreateBackupComplete");
+    }
+    let is_bound = claim["status"]["phase"] == "Bound";
+    for (field, value) in [("bound", is_bound.then(|| json!(true))), ("volume", volume.map(|volume| json!(volume)))] {
+        match value {
+            Some(value) => repo.insert(field.to_owned(), value),
+            None => repo.remove(field),
+        };
+    }
 }
 
 /// Type, status, reason and message of the inner conditions, from the first repository.
@@ -257,6 +279,36 @@ mod tests {
         let status = json!({ "pgbackrest": { "repos": before } });
         assert_eq!(repos(&spec("a"), &status)[0]["stanzaCreated"], true);
         assert_eq!(repos(&spec("b"), &status)[0]["stanzaCreated"], false);
+    }
+
+    #[test]
+    fn a_repository_that_becomes_a_volume_starts_anew_and_stays_the_same_then() {
+        let spec = |repo: Value| json!({ "backups": { "pgbackrest": { "repos": [repo] } } });
+        let on_s3 = repos(&spec(json!({ "name": "repo1", "s3": { "bucket": "a" } })), &Value::Null);
+        let status = |repos: &[Value]| json!({ "pgbackrest": { "repos": repos } });
+        let volume = spec(json!({ "name": "repo1", "volume": { "volumeClaimSpec": {} } }));
+        let mut on_volume = repos(&volume, &status(&on_s3));
+        assert_eq!(on_volume, [json!({ "name": "repo1", "stanzaCreated": false })]);
+        on_volume[0]["stanzaCreated"] = json!(true);
+        assert_eq!(repos(&volume, &status(&on_volume)), on_volume);
+    }
+
+    #[test]
+    fn another_volume_starts_anew() {
+        let claim = |volume: &str| json!({ "spec": { "volumeName": volume }, "status": { "phase": "Bound" } });
+        let mut repo = json!({ "name": "repo1", "stanzaCreated": false });
+        bind(&mut repo, &json!({ "spec": {}, "status": { "phase": "Pending" } }));
+        assert_eq!(repo, json!({ "name": "repo1", "stanzaCreated": false }));
+        repo["stanzaCreated"] = json!(true);
+        repo["replicaCreateBackupComplete"] = json!(true);
+        let mut done = repo.clone();
+        bind(&mut repo, &claim("first"));
+        (done["bound"], done["volume"]) = (json!(true), json!("first"));
+        assert_eq!(repo, done, "it was not bound before");
+        bind(&mut repo, &claim("first"));
+        assert_eq!(repo, done);
+        bind(&mut repo, &claim("second"));
+        assert_eq!(repo, json!({ "name": "repo1", "bound": true, "volume": "second", "stanzaCreated": false }));
     }
 
     #[test]

@@ -11,11 +11,12 @@ use tokio::time::Instant;
 use super::super::context::{Context, Kind, ignore_absent};
 use super::super::names::{CLUSTER_LABEL, CRUNCHY, Key};
 use super::config::Config;
-use super::flow::{Job, conditions, repos};
+use super::flow::{Job, bind, conditions, repos};
 use super::objects::{self, BACKUP, MANUAL, REPLICA_CREATE, REPO_HASH, has_repositories};
 use super::outer::job_state;
 use super::schedule::Schedules;
-use super::{Failure, Repository, volume};
+use super::storage::{Storage, repo_hash};
+use super::{Failure, Repository, bounds, volume};
 
 /// How long the operator waits before it tries again to make a stanza.
 const STANZA_RETRY: Duration = Duration::from_secs(10);
@@ -81,16 +82,17 @@ impl Backups {
             ready > 0 && Some(ready) == host.data["spec"]["replicas"].as_i64()
         });
         let mut repos = repos(spec, &inner.data["status"]);
-        let mut retry = None;
-        self.configure(spec).await?;
+        self.bind(spec, &mut repos).await?;
+        let configured = self.configure(spec).await;
+        let mut retry = self.failed_at("pgBackRest cannot be configured", configured.err());
         if host_ready && primary {
             let has_all = repos.iter().all(|repo| repo["stanzaCreated"] == true);
             if !has_all {
-                retry = self.stanza(inner, &mut repos).await?;
+                retry = self.stanza(inner, &mut repos).await?.or(retry);
             }
             if repos.iter().all(|repo| repo["stanzaCreated"] == true) {
                 let first = self.first_backup(spec, &mut repos).await;
-                retry = retry.or(self.failed_at("the first backup", first.err()));
+                retry = retry.or(self.failed_at("the first backup cannot be begun", first.err()));
             }
         }
         let conditions = conditions(host_ready, &repos);
@@ -101,16 +103,30 @@ impl Backups {
         match self.manual_backup(inner, complete).await {
             Ok(Some(manual)) => pgbackrest["manualBackup"] = manual,
             Ok(None) => {}
-            Err(error) => retry = retry.or(self.failed_at("a manual backup", Some(error))),
+            Err(error) => retry = retry.or(self.failed_at("a manual backup cannot be begun", Some(error))),
         }
         Ok(Outcome { pgbackrest, conditions: conditions.to_vec(), retry })
+    }
+
+    /// Notes what the claims of the repositories on volumes say.
+    async fn bind(&self, spec: &Value, repos: &mut [Value]) -> kube::Result<()> {
+        let wanted = spec["backups"]["pgbackrest"]["repos"].as_array().into_iter().flatten();
+        for (repo, wanted) in repos.iter_mut().zip(wanted) {
+            if Storage::of(wanted) == Storage::Volume {
+                let name = self.key.named(wanted["name"].as_str().unwrap_or_default());
+                if let Some(claim) = self.context.get(Kind::CLAIM, &self.key.namespace, &name).await? {
+                    bind(repo, &claim.data);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// When it is tried again to do what failed, if it did. Percona logs such an error and goes on with its pass, so that a quota
     /// on Jobs leaves the status of the stanza alone (`reconcilePGBackRest`).
     fn failed_at(&self, what: &str, error: Option<anyhow::Error>) -> Option<Duration> {
         let error = error?;
-        tracing::warn!(error = format!("{error:#}"), cluster = %self.key.name, "{what} cannot be begun");
+        tracing::warn!(error = format!("{error:#}"), cluster = %self.key.name, "{what}");
         Some(REFRESH)
     }
 
@@ -149,6 +165,9 @@ impl Backups {
         let Ok(repository) = self.repository() else { return Ok(()) };
         let Some(config) = volume::config(&self.context, &self.key, spec).await? else { return Ok(()) };
         if self.configured.as_ref() != Some(&config) {
+            if let Some(reason) = bounds::refusal(&config) {
+                tracing::warn!(cluster = %self.key, reason, "the double does not run pgBackRest");
+            }
             repository.configure(&config)?;
             (self.configured, self.attempted) = (Some(config), None);
         }
@@ -165,9 +184,10 @@ impl Backups {
         let Some(repo) = repos.first_mut().filter(|repo| repo["replicaCreateBackupComplete"] != true) else {
             return Ok(());
         };
-        let (mine, former): (Vec<_>, Vec<_>) = self.jobs(REPLICA_CREATE).await?.into_iter().partition(|job| {
-            job.annotations().get(REPO_HASH).is_some_and(|hash| repo["repoOptionsHash"] == hash.as_str())
-        });
+        let wanted = repo_hash(&spec["backups"]["pgbackrest"]["repos"][0]);
+        let jobs = self.jobs(REPLICA_CREATE).await?.into_iter();
+        let (mine, former): (Vec<_>, Vec<_>) =
+            jobs.partition(|job| job.annotations().get(REPO_HASH).is_some_and(|hash| *hash == wanted));
         match mine.first().map(|job| (job, job_state(job))) {
             // pgBackRest makes one backup at a time, also one into a repository that this was before.
             None if former.iter().any(|job| job_state(job) == Job::Active) => {}

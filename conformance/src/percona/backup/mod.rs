@@ -1,9 +1,11 @@
 //! Backups of a cluster of the double: pgBackRest, run for real, and Percona's objects around it.
 //!
-//! `config`, `info`, `flow` and `objects` are pure; [`Repository`] runs commands and knows no Kubernetes; [`Backups`] joins
-//! them, one half in each of the two controllers.
+//! `bounds`, `config`, `cron`, `info`, `flow`, `objects` and `storage` are pure; [`Repository`] runs commands and knows no
+//! Kubernetes; [`Backups`] joins them, one half in each of the two controllers.
 
+mod bounds;
 mod config;
+mod cron;
 mod flow;
 mod info;
 mod inner;
@@ -13,6 +15,7 @@ mod pod;
 mod repository;
 pub mod restore;
 mod schedule;
+mod storage;
 pub mod volume;
 
 pub use config::{Config, Instance, Repo};

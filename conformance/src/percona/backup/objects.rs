@@ -4,11 +4,11 @@
 //! are the recorded ones; commands and probes are left out, since no kubelet runs these pods.
 
 use serde_json::{Map, Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::super::names::{CRUNCHY, Key, NODE, VERSION};
 use super::super::objects::restrict;
 use super::config::STANZA;
+use super::storage::{Storage, destination, repo_hash};
 
 /// The annotation of a `PerconaPGBackup` that names the Job for which it was made.
 pub(super) const JOB_NAME: &str = "pgv2.percona.com/pgbackrest-backup-job-name";
@@ -39,8 +39,8 @@ pub fn has_repositories(spec: &Value) -> bool {
     spec["backups"]["pgbackrest"]["repos"].as_array().is_some_and(|repos| !repos.is_empty())
 }
 
-/// What the repository host is made of, in the recorded order: its account with role and binding, the workload, the
-/// configuration.
+/// What the repository host is made of, in the recorded order: its account with role and binding, the workload, the claims
+/// of its volumes, the configuration.
 ///
 /// `spec` and `owner` are those of the `PostgresCluster`. The Secret with the host's certificates is not among them.
 pub fn repo_host(key: &Key, spec: &Value, owner: &Value) -> Vec<Value> {
@@ -70,6 +70,13 @@ pub fn repo_host(key: &Key, spec: &Value, owner: &Value) -> Vec<Value> {
     selector.insert(format!("{CRUNCHY}pgbackrest"), json!(""));
     selector.insert(format!("{CRUNCHY}pgbackrest-dedicated"), json!(""));
     let image = &spec["backups"]["pgbackrest"]["image"];
+    let claims = claims(key, spec);
+    let mount = |(repo, claim): &(&str, Value)| {
+        let claim = &claim["metadata"]["name"];
+        json!({ "name": repo, "persistentVolumeClaim": { "claimName": claim } })
+    };
+    let mut volumes: Vec<Value> = claims.iter().map(mount).collect();
+    volumes.push(volume(key, spec, "pgbackrest_repo.conf"));
     let mut host = object("apps/v1", "StatefulSet", key.named("repo-host"), &host_labels);
     host["spec"] = json!({
         "replicas": i64::from(spec["shutdown"] != true),
@@ -86,7 +93,7 @@ pub fn repo_host(key: &Key, spec: &Value, owner: &Value) -> Vec<Value> {
                 "containers": [
                     { "name": "pgbackrest", "image": image }, { "name": "pgbackrest-config", "image": image },
                 ],
-                "volumes": [volume(key, spec, "pgbackrest_repo.conf")],
+                "volumes": volumes,
             },
         },
     });
@@ -95,7 +102,27 @@ pub fn repo_host(key: &Key, spec: &Value, owner: &Value) -> Vec<Value> {
     let mut config = object("v1", "ConfigMap", key.named("pgbackrest-config"), &labels);
     let keys = ["config-hash", "pgbackrest-server.conf", "pgbackrest_instance.conf", "pgbackrest_repo.conf"];
     config["data"] = keys.iter().map(|key| ((*key).to_owned(), json!("double"))).collect();
-    vec![account, role, binding, host, config]
+    let mut objects = vec![account, role, binding, host];
+    objects.extend(claims.into_iter().map(|(_, claim)| claim));
+    objects.push(config);
+    objects
+}
+
+/// The claims of the repositories that are volumes, by repository. They have no owner: they outlive the cluster.
+fn claims<'a>(key: &Key, spec: &'a Value) -> Vec<(&'a str, Value)> {
+    let repos = spec["backups"]["pgbackrest"]["repos"].as_array().into_iter().flatten();
+    let volumes = repos.filter(|repo| Storage::of(repo) == Storage::Volume);
+    let claim = |repo: &'a Value| {
+        let name = repo["name"].as_str()?;
+        let labels = [("pgbackrest", ""), ("pgbackrest-repo", name), ("pgbackrest-volume", ""), ("data", "pgbackrest")];
+        let claim = json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": { "namespace": key.namespace, "name": key.named(name), "labels": common(key, &labels) },
+            "spec": repo["volume"]["volumeClaimSpec"],
+        });
+        Some((name, claim))
+    };
+    volumes.filter_map(claim).collect()
 }
 
 /// The message of the Event `RepoHostCreated`.
@@ -221,23 +248,17 @@ pub(super) fn started(spec: &Value, repo: &str) -> Value {
     let repos = pgbackrest["repos"].as_array().into_iter().flatten();
     let found = repos.into_iter().find(|each| each["name"] == repo).cloned().unwrap_or_default();
     let path = pgbackrest["global"][format!("{repo}-path")].as_str().unwrap_or_default();
-    json!({
+    let mut status = json!({
         "crVersion": spec["crVersion"],
-        "destination": format!("s3://{}{path}", found["s3"]["bucket"].as_str().unwrap_or_default()),
         "image": pgbackrest["image"],
         "repo": found,
         "state": "Starting",
-        "storageType": "s3",
-    })
-}
-
-/// What of a repository's options makes another repository of it: bucket, endpoint and region.
-pub(super) fn repo_hash(repo: &Value) -> String {
-    hash(&["bucket", "endpoint", "region"].map(|field| repo["s3"][field].as_str().unwrap_or_default()))
-}
-
-fn hash(parts: &[&str]) -> String {
-    hex::encode(Sha256::digest(parts.join("\n")))[..9].to_owned()
+        "storageType": Storage::of(&found).name(),
+    });
+    if let Some(destination) = destination(&found, path) {
+        status["destination"] = json!(destination);
+    }
+    status
 }
 
 /// Random characters as Kubernetes uses them in names.
@@ -297,13 +318,6 @@ mod tests {
     }
 
     #[test]
-    fn another_bucket_is_another_repository_and_another_schedule_is_not() {
-        let repo = |bucket: &str, schedule: &str| json!({ "s3": { "bucket": bucket, "endpoint": "e", "region": "r" }, "schedules": { "full": schedule } });
-        assert_eq!(repo_hash(&repo("b", "1")), repo_hash(&repo("b", "2")));
-        assert_ne!(repo_hash(&repo("b", "1")), repo_hash(&repo("c", "1")));
-    }
-
-    #[test]
     fn the_repository_host_has_the_recorded_names() {
         let objects = repo_host(&key(), &json!({}), &json!({ "kind": "PostgresCluster" }));
         let names: Vec<String> = objects
@@ -323,5 +337,24 @@ mod tests {
             ]
         );
         assert!(objects.iter().all(|object| object["metadata"]["ownerReferences"][0]["kind"] == "PostgresCluster"));
+    }
+
+    /// `contract.md`, 5.
+    #[test]
+    fn a_repository_on_a_volume_has_a_claim_that_nobody_owns() {
+        let wanted = json!({ "resources": { "requests": { "storage": "1Gi" } } });
+        let repos = json!([
+            { "name": "repo1", "volume": { "volumeClaimSpec": wanted } }, { "name": "repo2", "s3": { "bucket": "b" } },
+        ]);
+        let spec = json!({ "backups": { "pgbackrest": { "repos": repos } } });
+        let objects = repo_host(&key(), &spec, &json!({ "kind": "PostgresCluster" }));
+        let [_, _, _, host, claim, _] = objects.as_slice() else { panic!("one claim: {objects:#?}") };
+        assert_eq!(claim["metadata"]["name"], "demo-repo1");
+        assert_eq!(claim["metadata"]["ownerReferences"], Value::Null);
+        assert_eq!(claim["metadata"]["labels"]["postgres-operator.crunchydata.com/pgbackrest-repo"], "repo1");
+        assert_eq!(claim["spec"], wanted);
+        let volumes = &host["spec"]["template"]["spec"]["volumes"];
+        assert_eq!(volumes[0], json!({ "name": "repo1", "persistentVolumeClaim": { "claimName": "demo-repo1" } }));
+        assert_eq!(volumes[1]["name"], "pgbackrest-config");
     }
 }

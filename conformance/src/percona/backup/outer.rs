@@ -15,6 +15,7 @@ use super::objects::{
     BACKUP, BACKUP_JOB_TYPE, BACKUP_NAME, DELETE_BACKUP, IN_PROGRESS, JOB_NAME, JOB_TYPE, KEEP_JOB, MANUAL, Origin,
     REPLICA_CREATE, annotation, has_repositories, percona_backup, started,
 };
+use super::storage::Storage;
 use super::{Backup, Failure, restore};
 
 /// What follows a step.
@@ -44,7 +45,9 @@ impl Backups {
                 due = Some(due.map_or(wait, |due| due.min(wait)));
             }
         }
-        if enabled && cluster.data["status"]["state"] == "ready" {
+        let repos = spec["backups"]["pgbackrest"]["repos"].as_array();
+        let usable = repos.into_iter().flatten().all(|repo| Storage::of(repo).is_usable());
+        if enabled && usable && cluster.data["status"]["state"] == "ready" {
             self.keep_current(cluster, &backups).await?;
         }
         Ok(due)
@@ -57,9 +60,14 @@ impl Backups {
     pub async fn delete_all(&self, cluster: &DynamicObject) -> anyhow::Result<()> {
         let server = self.context.registry.get(&self.key).and_then(|instance| instance.server());
         anyhow::ensure!(server.is_some(), "delete backups of {}: no pods found", self.key);
-        let repository = self.repository()?;
         for repo in cluster.data["spec"]["backups"]["pgbackrest"]["repos"].as_array().into_iter().flatten() {
-            repository.stanza_delete(repo["name"].as_str().unwrap_or_default()).await?;
+            let name = repo["name"].as_str().unwrap_or_default();
+            if Storage::of(repo).is_usable() {
+                // A cluster without repositories has no pgBackRest either.
+                self.repository()?.stanza_delete(name).await?;
+            } else {
+                tracing::warn!(cluster = %self.key, repo = name, "the double has no backups there, and removes none");
+            }
         }
         for backup in self.backups().await? {
             self.let_go(&backup).await?;

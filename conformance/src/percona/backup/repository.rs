@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::bounds;
 use super::config::{self, Config, Instance, Layout, STANZA};
 use super::info::{self, Stanza};
 use crate::process::{Account, Launch, Spawner, shell_line};
@@ -75,38 +76,76 @@ impl Repository {
     /// # Errors
     /// A directory cannot be made or given to the account.
     pub fn create(options: Options) -> io::Result<Self> {
-        for directory in Layout(options.directory.clone()).directories() {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-            own(&directory, options.account)?;
+        let repository = Self { options };
+        let layout = repository.layout();
+        for directory in layout.directories() {
+            repository.directory(&directory)?;
         }
-        Ok(Self { options })
+        if !layout.instance().exists() {
+            repository.refuse("it is not configured yet")?;
+        }
+        Ok(repository)
     }
 
-    /// Writes the configuration, in place of an earlier one. Commands that run already keep what they have read.
+    /// Writes the configuration, in place of an earlier one. Commands that run already keep what they have read. With one
+    /// that leads out of the double's own directories all commands fail.
     ///
     /// # Errors
-    /// A file cannot be written, or given to the account.
+    /// A file cannot be written, or given to the account; or it would not lie where the others do.
     pub fn configure(&self, config: &Config) -> io::Result<()> {
-        let layout = Layout(self.options.directory.clone());
-        let include = layout.include();
-        let files = config::files(config, &self.options.instance, &layout);
-        for entry in fs::read_dir(&include)? {
-            let entry = entry?;
-            if !entry.file_name().to_str().is_some_and(|name| files.contains_key(name)) {
-                fs::remove_file(entry.path())?;
-            }
+        for secret in secrets(config) {
+            register(&secret);
         }
+        if let Some(reason) = bounds::refusal(config) {
+            return self.refuse(&reason);
+        }
+        let layout = self.layout();
+        let files = config::files(config, &self.options.instance, &layout);
+        let files = files.map_err(|reason| io::Error::new(io::ErrorKind::InvalidInput, reason))?;
+        for volume in config.volumes.values() {
+            self.directory(volume)?;
+        }
+        self.write(&files)?;
+        match fs::remove_file(layout.refusal()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets all commands fail, for this reason.
+    fn refuse(&self, reason: &str) -> io::Result<()> {
+        let layout = self.layout();
+        fs::write(layout.refusal(), reason)?;
+        self.write(&config::refused(&layout))
+    }
+
+    /// Makes these the files of the include directory.
+    fn write(&self, files: &BTreeMap<PathBuf, Vec<u8>>) -> io::Result<()> {
+        let include = self.layout().include();
+        remove_others(&include, Path::new(""), files)?;
         for (name, content) in files {
+            let mut directory = include.clone();
+            for part in name.parent().into_iter().flat_map(Path::components) {
+                directory.push(part);
+                self.directory(&directory)?;
+            }
             let mut file = tempfile::NamedTempFile::new_in(&self.options.directory)?;
-            file.write_all(&content)?;
+            file.write_all(content)?;
             file.as_file().set_permissions(fs::Permissions::from_mode(0o600))?;
             own(file.path(), self.options.account)?;
             file.persist(include.join(name))?;
         }
-        for secret in secrets(config) {
-            register(&secret);
-        }
         Ok(())
+    }
+
+    /// Makes a directory of the account's, unless it is there.
+    fn directory(&self, path: &Path) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        own(path, self.options.account)
+    }
+
+    fn layout(&self) -> Layout {
+        Layout(self.options.directory.clone())
     }
 
     /// The value of PostgreSQL's `archive_command`.
@@ -149,11 +188,7 @@ impl Repository {
     /// specification of the cluster. What a restore that fails has made is removed.
     pub async fn restore(&self, repo: &str, options: &[&str]) -> Result<(), Failure> {
         let data = &self.options.instance.data;
-        let made = fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(data)
-            .and_then(|()| own(data, self.options.account));
+        let made = self.directory(data);
         made.map_err(|error| Failure { code: -1, output: format!("cannot make {}: {error}", data.display()) })?;
         // Taken as it is into postgresql.auto.conf, between single quotes.
         let command = format!("{} %f \"%p\"", self.shell_command("archive-get")).replace('\'', "''");
@@ -186,7 +221,7 @@ impl Repository {
     }
 
     fn arguments(&self, command: &str) -> [String; 4] {
-        let include = Layout(self.options.directory.clone()).include();
+        let include = self.layout().include();
         [
             "--no-config".to_owned(),
             format!("--config-include-path={}", include.display()),
@@ -196,6 +231,11 @@ impl Repository {
     }
 
     async fn run(&self, command: &str, options: &[String], limit: Duration) -> Result<String, Failure> {
+        let moved = options.iter().find(|option| bounds::moves_a_repository(option));
+        let moved = moved.map(|option| format!("the option {option} says what a repository is, or where"));
+        if let Some(reason) = fs::read_to_string(self.layout().refusal()).ok().or(moved) {
+            return Err(Failure { code: -1, output: format!("the double does not run pgBackRest: {reason}") });
+        }
         let launch = Launch::new(format!("pgbackrest {command}"), &self.options.program.path)
             .args(self.arguments(command))
             .args(options)
@@ -227,6 +267,23 @@ fn secrets(config: &Config) -> Vec<String> {
     found
 }
 
+/// Removes everything from a directory but `files`, whose paths begin where `prefix` is the directory's.
+fn remove_others(directory: &Path, prefix: &Path, files: &BTreeMap<PathBuf, Vec<u8>>) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = prefix.join(entry.file_name());
+        let is_directory = entry.file_type()?.is_dir();
+        if is_directory && files.keys().any(|file| *file != name && file.starts_with(&name)) {
+            remove_others(&entry.path(), &name, files)?;
+        } else if is_directory {
+            fs::remove_dir_all(entry.path())?;
+        } else if !files.contains_key(&name) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 fn own(path: &Path, account: Option<Account>) -> io::Result<()> {
     account.map_or(Ok(()), |Account { uid, gid }| std::os::unix::fs::chown(path, Some(uid), Some(gid)))
 }
@@ -244,5 +301,21 @@ mod tests {
             ..Config::default()
         };
         assert_eq!(secrets(&config), ["in-the-spec", "azure", "in a file"]);
+    }
+
+    #[test]
+    fn what_is_not_projected_any_more_goes_with_its_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        for file in ["s3.conf", "old", "both/kept/ca.crt", "both/old", "gone/deep/file", "was/a/directory"] {
+            let path = directory.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, file).unwrap();
+        }
+        let files = ["s3.conf", "both/kept/ca.crt", "new/file", "was"].map(|file| (PathBuf::from(file), Vec::new()));
+        let files = BTreeMap::from(files);
+        remove_others(directory.path(), Path::new(""), &files).unwrap();
+        let is = |path: &str| directory.path().join(path).exists();
+        assert_eq!(["s3.conf", "both/kept/ca.crt"].map(is), [true; 2]);
+        assert_eq!(["old", "both/old", "gone", "was", "new"].map(is), [false; 5]);
     }
 }

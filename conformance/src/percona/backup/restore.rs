@@ -4,7 +4,10 @@
 //! PostgreSQL that replays the WAL. Here the first pod does both, and there is no such Job. Other data sources, and a restore
 //! into a cluster that exists (a `PerconaPGRestore` of a user), are not done. None of it was recorded from the real operator.
 
-use anyhow::{bail, ensure};
+use std::path::Path;
+use std::{fs, io};
+
+use anyhow::{Context as _, bail, ensure};
 use jiff::{Timestamp, Unit};
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
@@ -31,15 +34,32 @@ pub async fn begin(context: &Context, key: &Key, instance: &Instance, server: &S
     let Some(source) = source(&inner) else { return Ok(()) };
     let stanza = source["stanza"].as_str().unwrap_or(STANZA);
     ensure!(stanza == STANZA, "the double knows the stanza {STANZA} alone, not {stanza}");
-    let made = pod::create(context, instance, "restore", server.data.clone(), server.socket())?;
-    let Some(repository) = made else { bail!("there is no pgBackRest on this machine") };
+    // Beside its place: what a restore has made that was not ended must not look like data.
+    let restored = instance.directory.join("restored");
+    remove(&restored)?;
+    let into = |data: &Path| pod::create(context, instance, "restore", data.to_owned(), server.socket());
+    let Some(repository) = into(&restored)? else { bail!("there is no pgBackRest on this machine") };
     let Some(config) = volume::config(context, key, &as_backups(source)).await? else {
         bail!("what spec.dataSource.pgbackrest.configuration names is not there");
     };
     repository.configure(&config)?;
     let options: Vec<&str> = source["options"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     repository.restore(source["repo"]["name"].as_str().unwrap_or_default(), &options).await?;
-    Ok(())
+    // PostgreSQL asks the same pgBackRest for the WAL, which compares where it is.
+    if let Some(repository) = into(&server.data)? {
+        repository.configure(&config)?;
+    }
+    remove(&server.data)?;
+    fs::rename(&restored, &server.data).with_context(|| format!("cannot make {}", server.data.display()))
+}
+
+fn remove(directory: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Says how far the restore is with which a cluster begins: a `PerconaPGRestore` that Percona makes by itself.

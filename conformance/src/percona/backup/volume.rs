@@ -10,27 +10,42 @@ use super::super::context::{Context, Kind};
 use super::super::names::Key;
 use super::config::{Config, Repo};
 use super::inner::repository;
+use super::storage::Storage;
 use crate::hosts::Hosts;
+
+/// What pgBackRest can call a repository; the API lets more through.
+const NAMES: [&str; 4] = ["repo1", "repo2", "repo3", "repo4"];
 
 /// What a volume can show: the field of a source, and the kind.
 pub const KINDS: [(&str, Kind); 2] = [("secret", Kind::SECRET), ("configMap", Kind::CONFIG_MAP)];
 
 /// What pgBackRest is to be told, from the spec of the `PostgresCluster` and what it refers to. `None` while something
 /// of that is missing: a kubelet leaves the volume as it is then.
-pub async fn config(context: &Context, key: &Key, spec: &Value) -> kube::Result<Option<Config>> {
+pub async fn config(context: &Context, key: &Key, spec: &Value) -> anyhow::Result<Option<Config>> {
     let pgbackrest = &spec["backups"]["pgbackrest"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let repos = pgbackrest["repos"].as_array().into_iter().flatten().filter(|repo| repo["s3"].is_object());
-    let repos = repos.map(|repo| Repo {
-        name: text(&repo["name"]),
-        bucket: text(&repo["s3"]["bucket"]),
-        here: here(&context.hosts, &text(&repo["s3"]["endpoint"])),
-        endpoint: text(&repo["s3"]["endpoint"]),
-        region: text(&repo["s3"]["region"]),
-    });
     let global = pgbackrest["global"].as_object().into_iter().flatten();
     let global = global.map(|(key, value)| (key.clone(), text(value)));
-    let mut config = Config { repos: repos.collect(), global: global.collect(), files: BTreeMap::new() };
+    let mut config = Config { global: global.collect(), ..Config::default() };
+    for repo in pgbackrest["repos"].as_array().into_iter().flatten() {
+        let (name, s3) = (text(&repo["name"]), &repo["s3"]);
+        match Storage::of(repo) {
+            _ if !NAMES.contains(&name.as_str()) => config.unusable.push(format!("{name:?} is no repository")),
+            Storage::S3 => config.repos.push(Repo {
+                name,
+                bucket: text(&s3["bucket"]),
+                here: here(&context.hosts, &text(&s3["endpoint"])),
+                endpoint: text(&s3["endpoint"]),
+                region: text(&s3["region"]),
+            }),
+            Storage::Volume => {
+                let directory = context.volume(&key.namespace, &key.named(&name))?;
+                config.volumes.insert(name, directory);
+            }
+            Storage::Unnamed => config.unusable.push(format!("{name} has no storage")),
+            other @ (Storage::Gcs | Storage::Azure) => config.unusable.push(format!("{name} is on {}", other.name())),
+        }
+    }
     for (kind, name, source) in sources(spec) {
         let found = context.get(kind, &key.namespace, name).await?;
         let files = found.and_then(|object| project(&object.data, source, kind == Kind::SECRET));
@@ -78,7 +93,7 @@ fn here(hosts: &Hosts, endpoint: &str) -> Option<String> {
 /// show.
 fn project(object: &Value, source: &Value, encoded: bool) -> Option<BTreeMap<String, Vec<u8>>> {
     use base64::Engine as _;
-    let decode = |value: &Value| {
+    let decode = |value: &Value, encoded: bool| {
         let text = value.as_str().unwrap_or_default();
         if encoded {
             base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default()
@@ -86,12 +101,21 @@ fn project(object: &Value, source: &Value, encoded: bool) -> Option<BTreeMap<Str
             text.as_bytes().to_owned()
         }
     };
-    let data = object["data"].as_object().into_iter().flatten();
+    // Only a `ConfigMap` has both.
+    let fields = [("data", encoded), ("binaryData", true)];
+    let shown: BTreeMap<&String, Vec<u8>> = fields
+        .into_iter()
+        .flat_map(|(field, encoded)| object[field].as_object().into_iter().flatten().map(move |each| (each, encoded)))
+        .map(|((key, value), encoded)| (key, decode(value, encoded)))
+        .collect();
     let Some(items) = source["items"].as_array() else {
-        return Some(data.map(|(key, value)| (key.clone(), decode(value))).collect());
+        return Some(shown.into_iter().map(|(key, value)| (key.clone(), value)).collect());
     };
-    let pick =
-        |item: &Value| Some((item["path"].as_str()?.to_owned(), decode(object["data"].get(item["key"].as_str()?)?)));
+    let pick = |item: &Value| {
+        let key = item["key"].as_str()?;
+        let (_, content) = shown.iter().find(|(shown, _)| shown.as_str() == key)?;
+        Some((item["path"].as_str()?.to_owned(), content.clone()))
+    };
     let picked = items.iter().map(pick);
     if source["optional"] == true { Some(picked.flatten().collect()) } else { picked.collect() }
 }
@@ -113,7 +137,19 @@ mod tests {
         let both = json!([trust, { "key": "gone", "path": "gone" }]);
         assert_eq!(shown(json!({ "items": both })), None);
         assert_eq!(shown(json!({ "items": both, "optional": true })), Some([file("trust.crt", "CA")].into()));
-        assert_eq!(project(&json!({ "data": { "a": "b" } }), &Value::Null, false), Some([file("a", "b")].into()));
+    }
+
+    #[test]
+    fn a_volume_shows_both_sorts_of_data_of_a_config_map() {
+        let map = json!({ "data": { "options.conf": "[global]" }, "binaryData": { "ca.crt": "Q0E=" } });
+        let file = |name: &str, content: &str| (name.to_owned(), content.as_bytes().to_owned());
+        let shown = |source: Value| project(&map, &source, false);
+        assert_eq!(shown(Value::Null), Some([file("options.conf", "[global]"), file("ca.crt", "CA")].into()));
+        let trust = json!({ "key": "ca.crt", "path": "s3/ca.crt" });
+        assert_eq!(shown(json!({ "items": [trust] })), Some([file("s3/ca.crt", "CA")].into()));
+        let both = json!([trust, { "key": "gone", "path": "gone" }]);
+        assert_eq!(shown(json!({ "items": both })), None);
+        assert_eq!(shown(json!({ "items": both, "optional": true })), Some([file("s3/ca.crt", "CA")].into()));
     }
 
     #[test]
