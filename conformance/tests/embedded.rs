@@ -1,14 +1,19 @@
 //! The embedded environment with a stand-in for an operator: a program that serves a health endpoint and nothing else.
 
-use std::path::Path;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use conformance::embedded::Settings;
 use conformance::environment::{Environment as _, Fault, Isolation, LeaseRequest};
+use conformance::process::list;
 use conformance::supervisor::{Plan, Supervised};
 use conformance::tools::{self, Display};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{Api, ListParams, PostParams};
 use kube::{Client, ResourceExt as _};
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 const IMPLEMENTATION: &str = "\
@@ -18,8 +23,7 @@ name: stand-in
 version: 1.2.3
 manifests: [file: manifests.yaml]
 serviceAccount: { namespace: stand-in, name: stand-in }
-start:
-  command: ['PROBE', '--address=127.0.0.1', '--default-port=${healthPort}']
+start: START
 ready: http://127.0.0.1:${healthPort}/health
 images: { workload: [] }
 ";
@@ -34,10 +38,20 @@ kind: Namespace
 metadata: { name: stand-in }
 ";
 
-fn plan(directory: &Path) -> Plan {
+/// Where the operator below is to listen, and the kubeconfig that tells it which control plane is its own.
+const ADDRESS: &str = "DITTOFS_TEST_ADDRESS";
+const KUBECONFIG: &str = "DITTOFS_TEST_KUBECONFIG";
+
+/// Bounds how long killed processes need to disappear.
+const GONE_WITHIN: Duration = Duration::from_secs(30);
+/// How often a state that nothing announces is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// An environment whose operator is started so.
+fn plan(directory: &Path, start: &Value) -> Plan {
     let implementation = directory.join("implementation.yaml");
-    let probe = env!("CARGO_BIN_EXE_dittofs-probe");
-    std::fs::write(&implementation, IMPLEMENTATION.replace("PROBE", probe)).unwrap();
+    // JSON is YAML.
+    std::fs::write(&implementation, IMPLEMENTATION.replace("START", &start.to_string())).unwrap();
     std::fs::write(directory.join("manifests.yaml"), MANIFESTS).unwrap();
     let settings = Settings::new(env!("CARGO_BIN_EXE_conformance").into(), implementation);
     Plan::Embedded(Settings { tools: tools::Options::from_environment(), ..settings })
@@ -49,11 +63,13 @@ fn request(isolation: Isolation) -> LeaseRequest {
 
 #[tokio::test]
 async fn an_environment_is_leased_and_leaves_nothing_behind() {
-    rustls::crypto::ring::default_provider().install_default().unwrap();
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let directory = tempfile::tempdir().unwrap();
+    let probe = env!("CARGO_BIN_EXE_dittofs-probe");
+    let start = json!({ "command": [probe, "--address=127.0.0.1", "--default-port=${healthPort}"] });
     let started = std::time::Instant::now();
     let environment =
-        Supervised::start(plan(directory.path()), &Display::stderr(), &CancellationToken::new()).await.unwrap();
+        Supervised::start(plan(directory.path(), &start), &Display::stderr(), &CancellationToken::new()).await.unwrap();
     eprintln!("up after {:?}", started.elapsed());
     assert_eq!(environment.description().implementation, "stand-in");
 
@@ -78,16 +94,16 @@ async fn an_environment_is_leased_and_leaves_nothing_behind() {
     // A control plane of its own is another one.
     let own = environment.lease(request(Isolation::Cluster)).await.unwrap();
     let maps: Api<ConfigMap> = Api::default_namespaced(Client::try_from(own.config()).unwrap());
-    let map = serde_json::from_value(serde_json::json!({ "metadata": { "name": "here" } })).unwrap();
+    let map = serde_json::from_value(json!({ "metadata": { "name": "here" } })).unwrap();
     maps.create(&PostParams::default(), &map).await.unwrap();
     assert!(Api::<ConfigMap>::default_namespaced(client).get_opt("here").await.unwrap().is_none());
 
     // What a run that was killed has left in a cluster that stays.
     let kubeconfig = own.kubeconfig().unwrap();
     let namespaces: Api<Namespace> = Api::all(Client::try_from(own.config()).unwrap());
-    let labels = serde_json::json!({ "conformance.dittofs.com/run": "killed" });
-    for (name, labels) in [("left", labels), ("of-somebody-else", serde_json::json!({}))] {
-        let namespace = serde_json::json!({ "metadata": { "name": name, "labels": labels } });
+    let labels = json!({ "conformance.dittofs.com/run": "killed" });
+    for (name, labels) in [("left", labels), ("of-somebody-else", json!({}))] {
+        let namespace = json!({ "metadata": { "name": name, "labels": labels } });
         namespaces.create(&PostParams::default(), &serde_json::from_value(namespace).unwrap()).await.unwrap();
     }
     let mut clean = tokio::process::Command::new(env!("CARGO_BIN_EXE_conformance"));
@@ -105,4 +121,65 @@ async fn an_environment_is_leased_and_leaves_nothing_behind() {
     environment.close().await.unwrap();
     eprintln!("down after {:?}", ended.elapsed());
     assert!(!log.exists(), "the directory of the run is still there");
+}
+
+/// Not a test by itself: this very program, as the operator of the next test. On the shared control plane it is ready for
+/// ever; on another one it ends when it was ready once, and is never ready again.
+#[test]
+#[ignore = "the operator of another test"]
+fn operator_that_lasts_only_on_the_shared_control_plane() {
+    let (Ok(address), Ok(kubeconfig)) = (std::env::var(ADDRESS), std::env::var(KUBECONFIG)) else { return };
+    let kubeconfig = PathBuf::from(kubeconfig);
+    let shared = kubeconfig.components().any(|part| part.as_os_str() == "shared");
+    let listener = TcpListener::bind(address).unwrap();
+    if !shared {
+        // Fails from the second time on.
+        std::fs::create_dir(kubeconfig.with_file_name("was-ready")).unwrap();
+    }
+    loop {
+        let (mut connection, _) = listener.accept().unwrap();
+        let _ = connection.read(&mut [0; 1024]);
+        connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+        // The one who asked hangs up when it knows.
+        let _ = connection.read(&mut [0; 1024]);
+        if !shared {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_control_plane_ends_when_its_lease_cannot_be_made() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let directory = tempfile::tempdir().unwrap();
+    let this = std::env::current_exe().unwrap().display().to_string();
+    let operator = "operator_that_lasts_only_on_the_shared_control_plane";
+    let start = json!({
+        "command": [this, "--exact", operator, "--ignored", "--nocapture"],
+        "env": { ADDRESS: "127.0.0.1:${healthPort}", KUBECONFIG: "${kubeconfig}" },
+    });
+    let environment =
+        Supervised::start(plan(directory.path(), &start), &Display::stderr(), &CancellationToken::new()).await.unwrap();
+    let site = environment.lease(request(Isolation::Namespace)).await.unwrap();
+    let kubeconfig = site.kubeconfig().unwrap();
+    let run = kubeconfig.ancestors().find(|path| path.ends_with("shared")).and_then(Path::parent).unwrap();
+
+    let error = environment.lease(request(Isolation::Cluster)).await.err().unwrap().to_string();
+    assert!(error.contains("the operator under test had ended by itself"), "{error}");
+
+    let left = std::fs::read_dir(run).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(left.filter(|name| name.starts_with("own-")).collect::<Vec<_>>(), Vec::<String>::new());
+    let servers = || {
+        let runs = list(run.parent().unwrap()).unwrap();
+        let state = runs.into_iter().find(|found| found.directory == run).unwrap().state.unwrap();
+        state.children.iter().filter(|child| child.name == "etcd").count()
+    };
+    let one_is_left = async {
+        while servers() != 1 {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::time::timeout(GONE_WITHIN, one_is_left).await.expect("the control plane of the scenario still runs");
+    drop(site);
+    environment.close().await.unwrap();
 }

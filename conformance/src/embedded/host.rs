@@ -125,7 +125,8 @@ impl supervisor::Host for Host {
             }
         };
         let own = (request.isolation == Isolation::Cluster).then(|| self.own.clone());
-        Ok(Box::new(EmbeddedLease::new(number, stack, own, permit).await?))
+        let lease: Box<dyn Lease> = EmbeddedLease::begin(number, stack, own, permit).await?;
+        Ok(lease)
     }
 
     async fn refresh(&self) -> anyhow::Result<bool> {

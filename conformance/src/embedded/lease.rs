@@ -30,16 +30,29 @@ pub(super) struct EmbeddedLease {
 }
 
 impl EmbeddedLease {
-    /// A lease of `stack`, which is the scenario's own or the shared one.
+    /// A lease of `stack`, which is the scenario's own or the shared one. When it cannot be made, it has ended: the stack that
+    /// is the scenario's own has stopped.
     ///
     /// # Errors
     /// The operator had ended by itself, and does not start again; or there can be no bucket.
-    pub async fn new(number: u64, stack: Arc<Stack>, own: Option<Own>, permit: Permit) -> anyhow::Result<Self> {
-        // An operator that ended in the scenario before may be backing off: that is no reason for this one to fail.
-        stack.operator().resume().await.context("the operator under test had ended by itself")?;
+    pub async fn begin(number: u64, stack: Arc<Stack>, own: Option<Own>, permit: Permit) -> anyhow::Result<Box<Self>> {
         let bucket = format!("conformance-{number}");
-        stack.shared().s3.create_bucket(&bucket).await?;
-        Ok(Self { number, stack, own, bucket, faults: Vec::new(), injected: 0, databases: Vec::new(), _permit: permit })
+        let (faults, databases) = (Vec::new(), Vec::new());
+        let lease = Box::new(Self { number, stack, own, bucket, faults, injected: 0, databases, _permit: permit });
+        match lease.prepare().await {
+            Ok(()) => Ok(lease),
+            Err(error) => {
+                lease.end().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn prepare(&self) -> anyhow::Result<()> {
+        // An operator that ended in the scenario before may be backing off: that is no reason for this one to fail.
+        self.stack.operator().resume().await.context("the operator under test had ended by itself")?;
+        self.stack.shared().s3.create_bucket(&self.bucket).await?;
+        Ok(())
     }
 
     async fn make_database(&mut self, namespace: &str, request: &DatabaseRequest) -> anyhow::Result<Database> {

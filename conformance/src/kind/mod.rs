@@ -33,4 +33,4 @@ pub(crate) use helm::Helm;
 pub use host::Host;
 pub(crate) use install::operator as install_operator;
 pub use settings::{ImageSource, PerconaKind, Settings};
-pub use sweep::{Swept, clean_up, sweep};
+pub use sweep::{GONE_WITHIN, Swept, clean_up, sweep};

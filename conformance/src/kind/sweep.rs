@@ -11,7 +11,7 @@ use crate::images::TEMPORARY;
 use crate::process::{self, Run};
 
 /// How long all containers of a run may take to go.
-const GONE_WITHIN: Duration = Duration::from_secs(30);
+pub const GONE_WITHIN: Duration = Duration::from_secs(30);
 /// How often the daemon is asked whether it still makes one; nothing tells before it is made.
 const ASK: Duration = Duration::from_millis(100);
 

@@ -20,8 +20,9 @@ pub use launch::{Account, Launch, Output};
 pub use nix::sys::signal::Signal;
 pub use procfs::Identity;
 pub use run::{Found, Run, RunError, State, default_base, list};
+pub(crate) use run::{open_lock, provide};
 pub use spawner::{Completed, SpawnError, Spawner};
-pub use sweep::{Swept, sweep};
+pub use sweep::{DISAPPEAR, Swept, sweep};
 pub use words::shell_line;
 
 /// The environment variable that every child carries; its value is the id of the run.

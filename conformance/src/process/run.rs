@@ -1,11 +1,12 @@
 //! The directory of a run, and the state in it that lets others find what it started.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -35,7 +36,7 @@ pub enum RunError {
     /// Something of the run is still there.
     #[error("left: {0}")]
     Left(String),
-    /// The directory is another user's, or not a directory: someone may want us to write into it.
+    /// The directory is another user's, or not a directory: someone may want us to write into it, or to believe what is in it.
     #[error("{} is not a directory of uid {uid} alone; remove it, or set TMPDIR to another directory", path.display())]
     NotOurs {
         /// The directory.
@@ -192,7 +193,13 @@ impl Found {
 }
 
 /// All runs under `base`, by id; none when `base` does not exist.
+///
+/// # Errors
+/// It cannot be listed, or it is not ours: what is said in it about runs, others may have written.
 pub fn list(base: &Path) -> Result<Vec<Found>, RunError> {
+    if !is_ours(base)? {
+        return Ok(Vec::new());
+    }
     let entries = match fs::read_dir(base) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -213,23 +220,47 @@ pub fn list(base: &Path) -> Result<Vec<Found>, RunError> {
 /// Makes `base` when it is missing, checks that it is ours, and keeps others from creating or sweeping runs in it until
 /// the file is dropped: a run without a state is dead to whoever holds this lock.
 pub(super) fn lock(base: &Path) -> Result<File, RunError> {
+    provide(base)?;
+    let path = base.join(LOCK_FILE);
+    let file = open_lock(&path)?;
+    file.lock().map_err(file_error("lock", &path))?;
+    Ok(file)
+}
+
+/// Makes `base` when it is missing, and checks that it is ours.
+pub(crate) fn provide(base: &Path) -> Result<(), RunError> {
     match DirBuilder::new().mode(DIRECTORY_MODE).create(base) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(file_error("create", base)(error)),
         Ok(()) | Err(_) => {}
     }
+    is_ours(base)?;
     let metadata = fs::symlink_metadata(base).map_err(file_error("inspect", base))?;
-    let uid = geteuid().as_raw();
-    if !metadata.is_dir() || metadata.uid() != uid || metadata.mode() & 0o022 != 0 {
-        return Err(RunError::NotOurs { path: base.to_owned(), uid });
-    }
     if metadata.mode() & 0o777 != DIRECTORY_MODE {
         let mode = Permissions::from_mode(DIRECTORY_MODE);
         fs::set_permissions(base, mode).map_err(file_error("set the mode of", base))?;
     }
-    let path = base.join(LOCK_FILE);
-    let file = File::create(&path).map_err(file_error("create", &path))?;
-    file.lock().map_err(file_error("lock", &path))?;
-    Ok(file)
+    Ok(())
+}
+
+/// Whether `base` is there: then it is a directory of this user, into which nobody else can write.
+fn is_ours(base: &Path) -> Result<bool, RunError> {
+    let metadata = match fs::symlink_metadata(base) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(file_error("inspect", base)(error)),
+    };
+    let uid = geteuid().as_raw();
+    if !metadata.is_dir() || metadata.uid() != uid || metadata.mode() & 0o022 != 0 {
+        return Err(RunError::NotOurs { path: base.to_owned(), uid });
+    }
+    Ok(true)
+}
+
+/// Opens a file that is there to be locked, and that no other user can lock.
+pub(crate) fn open_lock(path: &Path) -> Result<File, RunError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
+    options.open(path).map_err(file_error("open", path))
 }
 
 /// Removes a tree that may be gone already.
@@ -291,8 +322,30 @@ mod tests {
     #[test]
     fn a_base_that_others_may_write_to_is_refused() {
         let (_directory, base) = base();
-        fs::create_dir(&base).unwrap();
+        let _run = Run::create(&base).unwrap();
         fs::set_permissions(&base, Permissions::from_mode(0o777)).unwrap();
         assert!(matches!(Run::create(&base), Err(RunError::NotOurs { .. })));
+        assert!(matches!(list(&base), Err(RunError::NotOurs { .. })));
+    }
+
+    #[test]
+    fn a_base_that_is_a_link_is_refused() {
+        let (directory, base) = base();
+        let _run = Run::create(&base).unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&base, &link).unwrap();
+        assert!(matches!(Run::create(&link), Err(RunError::NotOurs { .. })));
+        assert!(matches!(list(&link), Err(RunError::NotOurs { .. })));
+    }
+
+    #[test]
+    fn a_lock_is_of_its_owner_only_and_no_link() {
+        let (_directory, base) = base();
+        drop(lock(&base).unwrap());
+        let path = base.join(LOCK_FILE);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let link = base.join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(matches!(open_lock(&link), Err(RunError::File { action: "open", .. })));
     }
 }

@@ -19,7 +19,7 @@ use super::run::{self, Found, RunError};
 use super::shared_memory;
 
 /// How long killed processes have to disappear. The kernel needs milliseconds, unless one hangs in a dead file system.
-const DISAPPEAR: Duration = Duration::from_secs(10);
+pub const DISAPPEAR: Duration = Duration::from_secs(10);
 
 /// Killed processes may have started others meanwhile: so often is looked again.
 const ROUNDS: usize = 5;

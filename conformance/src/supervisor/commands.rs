@@ -1,19 +1,22 @@
 //! What `conformance env`, `conformance clean` and nextest do.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::client::Supervised;
 use super::connection::Connection;
 use super::fingerprint::Fingerprint;
 use super::plan::Plan;
-use super::process::{Charge, Life};
+use super::process::{Charge, GONE_WITHIN, Life};
 use super::protocol::{Reply, Request, Usage};
-use super::start::{Record, Started, lock, start};
+use super::start::{Kept, Started, interruption, late, lock, start};
 use crate::environment::{Description, Environment as _};
 use crate::kind;
 use crate::process::{Swept, default_base, sweep};
@@ -61,47 +64,79 @@ pub async fn connect_or_start(
     display: &Display,
     interrupted: &CancellationToken,
 ) -> anyhow::Result<Supervised> {
-    let _lock = lock(display).await?;
-    if let Some(record) = Record::find()? {
-        let environment = Supervised::attach(record.socket).await?;
-        let differences = differences(&environment, &plan).await?;
-        if differences.is_empty() {
+    connect_or_start_in(&default_base(), plan, idle, display, interrupted).await
+}
+
+async fn connect_or_start_in(
+    base: &Path,
+    plan: Plan,
+    idle: Duration,
+    display: &Display,
+    interrupted: &CancellationToken,
+) -> anyhow::Result<Supervised> {
+    let _lock = lock(base, display).await?;
+    if let Some(kept) = Kept::find(base)? {
+        if let Some(Some(environment)) = unless_ending(&kept, fitting(&kept, &plan)).await? {
             return Ok(environment);
         }
-        let usage = usage(&environment.connect().await?).await?;
-        if !usage.scenarios.is_empty() {
-            bail!(
-                "an environment runs that differs from this one ({}), and is in use by {}; wait, or end it with \
-                 `conformance env down`",
-                differences.join(", "),
-                usage.scenarios.join(", ")
-            );
-        }
-        end(&environment).await?;
+        interrupted.run_until_cancelled(gone(base, &kept)).await.unwrap_or_else(|| Err(interruption()))?;
     }
     let charge = Charge { plan, life: Life::Kept { idle_seconds: idle.as_secs() } };
     let Started { socket, .. } = start(&charge, display, interrupted).await?;
     Supervised::attach(socket).await
 }
 
-/// The kept environment, compared with `plan`; `None` when there is none.
-pub async fn status(plan: &Plan) -> anyhow::Result<Option<Status>> {
-    let Some(record) = Record::find()? else { return Ok(None) };
-    let environment = Supervised::attach(record.socket).await?;
-    Ok(Some(Status {
-        description: environment.description().clone(),
-        usage: usage(&environment.connect().await?).await?,
-        kubeconfig: record.kubeconfig,
-        differences: environment.hello().fingerprint.differences(&Fingerprint::now(plan)),
-    }))
+/// The kept environment, if it fits `plan`. `None`: it does not, and nobody used it, so it was told to end.
+async fn fitting(kept: &Kept, plan: &Plan) -> anyhow::Result<Option<Supervised>> {
+    let environment = Supervised::attach(kept.record.socket.clone()).await?;
+    let differences = differences(&environment, plan).await?;
+    if differences.is_empty() {
+        return Ok(Some(environment));
+    }
+    let connection = environment.connect().await?;
+    let usage = usage(&connection).await?;
+    if !usage.scenarios.is_empty() {
+        bail!(
+            "an environment runs that differs from this one ({}), and is in use by {}; wait, or end it with \
+             `conformance env down`",
+            differences.join(", "),
+            usage.scenarios.join(", ")
+        );
+    }
+    connection.ask(Request::Shutdown).await?;
+    Ok(None)
 }
 
-/// Ends the kept environment; `false` when there is none.
+/// The kept environment, compared with `plan`; `None` when there is none, or it is ending.
+pub async fn status(plan: &Plan) -> anyhow::Result<Option<Status>> {
+    let Some(kept) = Kept::find(&default_base())? else { return Ok(None) };
+    unless_ending(&kept, describe(&kept, plan)).await
+}
+
+async fn describe(kept: &Kept, plan: &Plan) -> anyhow::Result<Status> {
+    let environment = Supervised::attach(kept.record.socket.clone()).await?;
+    Ok(Status {
+        description: environment.description().clone(),
+        usage: usage(&environment.connect().await?).await?,
+        kubeconfig: kept.record.kubeconfig.clone(),
+        differences: environment.hello().fingerprint.differences(&Fingerprint::now(plan)),
+    })
+}
+
+/// Ends the kept environment, or waits until one that is ending has ended; `false` when there is none.
 pub async fn down(display: &Display) -> anyhow::Result<bool> {
-    let _lock = lock(display).await?;
-    let Some(record) = Record::find()? else { return Ok(false) };
-    end(&Supervised::attach(record.socket).await?).await?;
+    let base = default_base();
+    let _lock = lock(&base, display).await?;
+    let Some(kept) = Kept::find(&base)? else { return Ok(false) };
+    unless_ending(&kept, shut_down(&kept)).await?;
+    gone(&base, &kept).await?;
     Ok(true)
+}
+
+async fn shut_down(kept: &Kept) -> anyhow::Result<()> {
+    let (connection, _) = Connection::open(&kept.record.socket).await?;
+    connection.ask(Request::Shutdown).await?;
+    Ok(())
 }
 
 /// Removes what dead runs have left, and with `kept` also the clusters that were kept.
@@ -157,26 +192,120 @@ async fn usage(connection: &Connection) -> anyhow::Result<Usage> {
     }
 }
 
-/// Tells a supervisor to end and waits until it has.
-async fn end(environment: &Supervised) -> anyhow::Result<()> {
-    let connection = environment.connect().await?;
-    let pid = usage(&connection).await?.pid;
-    connection.ask(Request::Shutdown).await?;
-    gone(pid).await
+/// What comes of `talking` to a kept environment. `None` when that fails because the environment ends: the first thing that
+/// it does then is to close its socket.
+async fn unless_ending<T>(kept: &Kept, talking: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<Option<T>> {
+    let failure = match talking.await {
+        Ok(outcome) => return Ok(Some(outcome)),
+        Err(failure) => failure,
+    };
+    match UnixStream::connect(&kept.record.socket).await {
+        Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => {
+            tracing::info!("the environment of pid {} is ending: {failure:#}", kept.supervisor.pid);
+            Ok(None)
+        }
+        Ok(_) | Err(_) => Err(failure),
+    }
 }
 
-/// Waits until a process has ended.
-async fn gone(pid: u32) -> anyhow::Result<()> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+/// Waits until the supervisor of a kept environment, whose run is in `base`, has ended.
+async fn gone(base: &Path, kept: &Kept) -> anyhow::Result<()> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::io::retry_on_intr;
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
-    const WITHIN: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+    let pid = kept.supervisor.pid;
     let Some(handle) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
     let Ok(handle) = pidfd_open(handle, PidfdFlags::empty()) else { return Ok(()) };
-    // A pidfd becomes readable when its process ends.
-    let ended =
-        tokio::task::spawn_blocking(move || poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&WITHIN))).await?;
-    if ended? == 0 {
-        bail!("the supervisor (pid {pid}) did not end within {} s; run `conformance clean`", WITHIN.tv_sec);
+    // Asked after the handle is open: the answer is about the process that the handle names.
+    if !kept.supervisor.is_alive() {
+        return Ok(());
     }
+    let (tell, ended) = oneshot::channel();
+    // Not one of the runtime's threads: for those it waits, also when nobody wants to know any more.
+    std::thread::spawn(move || {
+        // A pidfd becomes readable when its process ends.
+        let mut handles = [PollFd::new(&handle, PollFlags::IN)];
+        let _ = tell.send(retry_on_intr(|| poll(&mut handles, None)));
+    });
+    let Ok(ended) = tokio::time::timeout(GONE_WITHIN, ended).await else { bail!("{}", late(base, pid)) };
+    ended?.context("waiting for the supervisor")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Stdio;
+
+    use tokio::net::UnixListener;
+
+    use super::*;
+    use crate::embedded::Settings;
+    use crate::process::{Identity, Run, State};
+    use crate::supervisor::start::Record;
+
+    fn record(directory: &Path) -> Record {
+        let socket = directory.join("supervisor.sock");
+        Record { life: Life::Kept { idle_seconds: 1 }, socket, kubeconfig: directory.join("kubeconfig") }
+    }
+
+    /// What a supervisor with this pid leaves until it is gone, when it takes no connections any more.
+    fn ending(base: &Path, pid: u32) {
+        let run = Run::create(base).unwrap();
+        let state = run.directory().join("state.json");
+        let written: State = serde_json::from_slice(&std::fs::read(&state).unwrap()).unwrap();
+        let written = State { supervisor: Identity::of(pid).unwrap(), ..written };
+        std::fs::write(&state, serde_json::to_vec(&written).unwrap()).unwrap();
+        let record = record(run.directory());
+        record.write(run.directory()).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(&record.socket).unwrap());
+    }
+
+    #[tokio::test]
+    async fn an_environment_that_is_ending_is_waited_for_and_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path().join("runs");
+        let mut supervisor = tokio::process::Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        ending(&base, supervisor.id().unwrap());
+        // The next one cannot start either: that it was tried is enough.
+        let plan = Plan::Embedded(Settings::new("false".into(), "implementation.yaml".into()));
+        let (display, interrupted) = (Display::stderr(), CancellationToken::new());
+        let replacing = connect_or_start_in(&base, plan, Duration::from_secs(1), &display, &interrupted);
+        let end = async {
+            drop(supervisor.stdin.take());
+            supervisor.wait().await.unwrap()
+        };
+        let (replaced, ended) = tokio::join!(replacing, end);
+        assert!(ended.success());
+        assert_eq!(
+            replaced.err().unwrap().to_string(),
+            "the supervisor ended with exit status: 1 before the environment was up"
+        );
+    }
+
+    #[tokio::test]
+    async fn one_that_is_ending_is_not_waited_for_after_an_interruption() {
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path().join("runs");
+        ending(&base, std::process::id());
+        let plan = Plan::Embedded(Settings::new("false".into(), "implementation.yaml".into()));
+        let (display, interrupted) = (Display::stderr(), CancellationToken::new());
+        interrupted.cancel();
+        let replaced = connect_or_start_in(&base, plan, Duration::from_secs(1), &display, &interrupted).await;
+        assert_eq!(replaced.err().unwrap().to_string(), "interrupted");
+    }
+
+    #[tokio::test]
+    async fn one_that_answers_nothing_and_is_not_ending_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let kept = Kept { record: record(directory.path()), supervisor: Identity::own() };
+        let listener = UnixListener::bind(&kept.record.socket).unwrap();
+        let answer = async { drop(listener.accept().await.unwrap()) };
+        let (outcome, ()) = tokio::join!(unless_ending(&kept, shut_down(&kept)), answer);
+        assert!(outcome.is_err());
+    }
 }

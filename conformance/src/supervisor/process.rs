@@ -5,18 +5,21 @@ use std::fs::OpenOptions;
 use std::future::pending;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
+use futures::FutureExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::failure::StartError;
 use super::fingerprint::Fingerprint;
@@ -24,7 +27,8 @@ use super::plan::Plan;
 use super::protocol::{Announcement, Hello, VERSION};
 use super::serve::Service;
 use super::start::Record;
-use crate::process::{Run, Spawner, default_base};
+use crate::kind;
+use crate::process::{DISAPPEAR, Run, Spawner, default_base};
 use crate::tools::Progress;
 
 /// The file of its log, in the directory of the run.
@@ -35,6 +39,23 @@ pub const COMMAND: &str = "supervisor";
 
 /// How long the orderly end may take; what still runs then is killed by the kernel with the supervisor.
 const END_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long that may take to go which is not made of processes of its own: a cluster's containers, and then images.
+const CLEAN_UP_WITHIN: Duration = kind::GONE_WITHIN.saturating_add(Duration::from_secs(10));
+
+/// How long killed processes may take to end.
+const CHILDLESS_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the files of a run may take to go, and whatever else has no bound.
+const REMOVE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a supervisor may take from the order to end until it is gone: the sum of what it gives itself in [`serve`] and
+/// [`supervise`], and in [`Run::remove`].
+pub(super) const GONE_WITHIN: Duration = END_WITHIN
+    .saturating_add(CLEAN_UP_WITHIN)
+    .saturating_add(CHILDLESS_WITHIN)
+    .saturating_add(DISAPPEAR)
+    .saturating_add(REMOVE_WITHIN);
 
 /// What a supervisor is started for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +87,7 @@ pub fn main(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode
     // Whoever may have installed a provider before us has installed the same one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let outcome = tokio::runtime::Runtime::new().context("starting the runtime").and_then(|runtime| {
-        let outcome = runtime.block_on(supervise(charge));
+        let outcome = runtime.block_on(told(supervise(charge)));
         // The thread that reads standard input cannot be stopped, and an orderly end would wait for it.
         runtime.shutdown_background();
         outcome
@@ -90,38 +111,64 @@ fn announce(announcement: &Announcement) {
     }
 }
 
+/// What comes of `acting`. A panic in it is an error like others: whoever waits for us hears of it, and what runs is ended.
+async fn told<T>(acting: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    match AssertUnwindSafe(acting).catch_unwind().await {
+        Ok(outcome) => outcome,
+        Err(panic) => {
+            let message = panic.downcast_ref::<String>().map(String::as_str);
+            let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            Err(anyhow!("the supervisor panicked: {message}"))
+        }
+    }
+}
+
 async fn supervise(charge: Charge) -> anyhow::Result<()> {
     let end = CancellationToken::new();
     tokio::spawn(watch_for_the_end(charge.life, end.clone()));
     super::commands::clean(false).await?;
     let run = Arc::new(Run::create(&default_base())?);
-    log_to(&run.directory().join(LOG), charge.plan.log_level())?;
-    let started = tokio::select! {
-        biased;
-        () = end.cancelled() => Ok(None),
-        started = start(&charge, &run, &end) => started.map(Some),
-    };
-    let outcome = match started {
-        Ok(Some((service, listener))) => serve(charge.life, service, &listener, &end).await,
-        Ok(None) => Ok(()),
-        Err(error) => Err(error),
-    };
-    let cleaned = charge.plan.clean_up(&run).await;
+    // On the heap: it holds the futures of everything that is started.
+    let outcome = told(Box::pin(live(&charge, &run, &end))).await;
+    tracing::info!("removing what was made outside of the run's directory");
+    let cleaned = tokio::time::timeout(CLEAN_UP_WITHIN, charge.plan.clean_up(&run)).await.unwrap_or_else(|_| {
+        let limit = CLEAN_UP_WITHIN.as_secs();
+        Err(anyhow!("not all that this run has made is gone after {limit} s; run `conformance clean`"))
+    });
+    tracing::info!("waiting until all processes have ended");
     // Whatever was not ended in order was killed when its handle was dropped.
-    if tokio::time::timeout(END_WITHIN, run.childless()).await.is_err() {
-        tracing::warn!("some processes do not end within {} s after SIGKILL", END_WITHIN.as_secs());
+    if tokio::time::timeout(CHILDLESS_WITHIN, run.childless()).await.is_err() {
+        tracing::warn!("some processes do not end within {} s after SIGKILL", CHILDLESS_WITHIN.as_secs());
     }
-    run.remove()?;
-    outcome.and(cleaned)
+    tracing::info!("removing the run's directory");
+    let removed = run.remove();
+    outcome.and(cleaned).and(removed.map_err(Into::into))
+}
+
+/// Brings everything up, serves until the end, and ends in order what was brought up.
+async fn live(charge: &Charge, run: &Arc<Run>, end: &CancellationToken) -> anyhow::Result<()> {
+    log_to(&run.directory().join(LOG), charge.plan.log_level())?;
+    let (service, listener) = tokio::select! {
+        biased;
+        () = end.cancelled() => return Ok(()),
+        started = start(charge, run, end) => started?,
+    };
+    serve(charge.life, service, listener, end).await
 }
 
 /// Standard error, and with it panics and everything that is traced, goes to a file of the run.
 fn log_to(path: &Path, level: &str) -> anyhow::Result<()> {
     let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
     nix::unistd::dup2_stderr(&file)?;
-    let filter = tracing_subscriber::EnvFilter::new(format!("conformance={level},warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    logger(level).init();
     Ok(())
+}
+
+/// Writes to standard error. What cannot be written, on a full disk, is lost: to tell that, too, on standard error would panic.
+fn logger(level: &str) -> impl SubscriberInitExt {
+    let filter = tracing_subscriber::EnvFilter::new(format!("conformance={level},warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    builder.log_internal_errors(false)
 }
 
 /// Cancels `end` at a signal, or when the runner that owns us is gone.
@@ -171,7 +218,7 @@ async fn start(
 async fn serve(
     life: Life,
     service: Arc<Service>,
-    listener: &UnixListener,
+    listener: UnixListener,
     end: &CancellationToken,
 ) -> anyhow::Result<()> {
     let mut connections = JoinSet::new();
@@ -192,7 +239,11 @@ async fn serve(
         () = unused(life, &service) => Ok(()),
         outcome = accepting => outcome,
     };
+    // Before anything else: whoever comes from now on is refused, and so knows that we end (see `unless_ending`). The
+    // record stays as long as we do, because until then there is no place for another environment.
+    drop(listener);
     connections.abort_all();
+    tracing::info!("ending what runs");
     if tokio::time::timeout(END_WITHIN, service.end()).await.is_err() {
         tracing::warn!("not everything has ended within {} s, the rest is killed", END_WITHIN.as_secs());
     }
@@ -223,5 +274,44 @@ async fn unused(life: Life, service: &Service) {
     tokio::select! {
         () = idle => {}
         () = broken => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+    use std::task::Poll;
+
+    use super::*;
+    use crate::exit::Exit;
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_that_can_be_told() {
+        let lanes = 3;
+        let panics = std::future::poll_fn(|_| -> Poll<anyhow::Result<()>> { panic!("there are {lanes} lanes") });
+        let error = StartError::of(&told(panics).await.unwrap_err());
+        assert_eq!(error.message, "the supervisor panicked: there are 3 lanes");
+        assert_eq!(error.exit, Exit::Environment);
+    }
+
+    /// Not a test by itself: this very program, started by the next test with a standard error that is full.
+    #[test]
+    #[ignore = "the program that the next test starts"]
+    fn a_program_that_logs() {
+        let _logger = logger("info").set_default();
+        tracing::info!("this is lost");
+    }
+
+    #[test]
+    fn a_log_on_a_full_disk_is_no_panic() {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "supervisor::process::tests::a_program_that_logs", "--ignored", "--nocapture"])
+            .stdin(Stdio::null())
+            .stderr(full)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{}: {said}", output.status);
     }
 }

@@ -1,10 +1,8 @@
 //! Starting a supervisor, and finding those that run.
 
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
@@ -13,15 +11,13 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::failure::StartError;
-use super::process::{COMMAND, Charge, Life};
+use super::process::{COMMAND, Charge, GONE_WITHIN, LOG, Life};
 use super::protocol::{Announcement, receive};
 use crate::environment::EnvironmentError;
 use crate::exit::Exit;
-use crate::process::{default_base, list};
+use crate::process::{Identity, State, default_base, list, open_lock, provide};
+use crate::redact::redact;
 use crate::tools::Display;
-
-/// How long a supervisor may take to end: longer than it gives itself.
-const END_WITHIN: Duration = Duration::from_secs(30);
 
 /// The file in a run's directory that says how to reach its supervisor. It appears when the environment can be used.
 const FILE: &str = "environment.json";
@@ -46,42 +42,39 @@ impl Record {
         file.persist(directory.join(FILE))?;
         Ok(())
     }
+}
 
-    /// The kept environment of this user that can be used, if there is one.
-    pub fn find() -> anyhow::Result<Option<Self>> {
-        for run in list(&default_base())? {
-            if !run.is_alive() {
-                continue;
-            }
-            let Ok(text) = std::fs::read(run.directory.join(FILE)) else { continue };
-            let record: Self = serde_json::from_slice(&text)
-                .with_context(|| format!("reading {}", run.directory.join(FILE).display()))?;
+/// A kept environment that was found. It may be about to end.
+pub(super) struct Kept {
+    pub record: Record,
+    pub supervisor: Identity,
+}
+
+impl Kept {
+    /// The kept environment in `base`, where the runs of this user are, if there is one.
+    ///
+    /// # Errors
+    /// What is there cannot be read, or others may have written it ([`crate::process::RunError::NotOurs`]).
+    pub fn find(base: &Path) -> anyhow::Result<Option<Self>> {
+        for run in list(base)? {
+            let Some(state) = run.state.filter(State::is_alive) else { continue };
+            let path = run.directory.join(FILE);
+            let Ok(text) = std::fs::read(&path) else { continue };
+            let record: Record =
+                serde_json::from_slice(&text).with_context(|| format!("reading {}", path.display()))?;
             if matches!(record.life, Life::Kept { .. }) {
-                return Ok(Some(record));
+                return Ok(Some(Self { record, supervisor: state.supervisor }));
             }
         }
         Ok(None)
     }
 }
 
-/// Keeps other processes of this user from starting an environment, until it is dropped. Waits for those that do.
-pub(super) async fn lock(display: &Display) -> anyhow::Result<std::fs::File> {
-    let base = default_base();
-    // The first run would make this directory; it has the same mode.
-    match std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o711).create(&base) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(error).with_context(|| format!("creating {}", base.display()));
-        }
-        Ok(()) | Err(_) => {}
-    }
-    let path = base.join("start.lock");
-    let file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("opening {}", path.display()))?;
+/// Keeps other processes of this user, whose runs are in `base`, from starting an environment, until it is dropped. Waits for
+/// those that do.
+pub(super) async fn lock(base: &Path, display: &Display) -> anyhow::Result<std::fs::File> {
+    provide(base)?;
+    let file = open_lock(&base.join("start.lock"))?;
     if file.try_lock().is_ok() {
         return Ok(file);
     }
@@ -126,9 +119,14 @@ pub(super) async fn start(
                 nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM)?;
             }
             end(child).await?;
-            Err(StartError { exit: Exit::Interrupted, message: "interrupted".to_owned() }.into())
+            Err(interruption())
         }
     }
+}
+
+/// What to end with when somebody does not want to wait any longer.
+pub(super) fn interruption() -> anyhow::Error {
+    StartError { exit: Exit::Interrupted, message: "interrupted".to_owned() }.into()
 }
 
 /// Shows what a supervisor tells, until its environment can be used. `None`: it went away without a word.
@@ -147,14 +145,73 @@ async fn ready(mut announcements: BufReader<ChildStdout>, display: &Display) -> 
 pub(super) async fn end(mut child: Child) -> Result<(), EnvironmentError> {
     // Closed input is the order to end.
     drop(child.stdin.take());
-    match tokio::time::timeout(END_WITHIN, child.wait()).await {
+    match tokio::time::timeout(GONE_WITHIN, child.wait()).await {
         Ok(Ok(status)) if status.success() => Ok(()),
         Ok(Ok(status)) => Err(EnvironmentError::Broken(format!("the supervisor ended with {status}"))),
         Ok(Err(error)) => Err(EnvironmentError::Broken(format!("waiting for the supervisor: {error}"))),
-        Err(_) => Err(EnvironmentError::Broken(format!(
-            "the supervisor (pid {}) did not end within {} s; run `conformance clean`",
-            child.id().unwrap_or_default(),
-            END_WITHIN.as_secs()
-        ))),
+        Err(_) => Err(EnvironmentError::Broken(late(&default_base(), child.id().unwrap_or_default()))),
+    }
+}
+
+/// What to say of a supervisor, whose run is in `base`, that does not end: what it is waiting for, as its log has it.
+pub(super) fn late(base: &Path, pid: u32) -> String {
+    let words = last_words(base, pid).map(|words| format!(" (its log ends with: {words})")).unwrap_or_default();
+    format!(
+        "the supervisor (pid {pid}) did not end within {} s{words}; kill it, and run `conformance clean`",
+        GONE_WITHIN.as_secs()
+    )
+}
+
+fn last_words(base: &Path, pid: u32) -> Option<String> {
+    let of = |state: &State| state.supervisor.pid == pid && state.is_alive();
+    let run = list(base).ok()?.into_iter().find(|run| run.state.as_ref().is_some_and(of))?;
+    let log = std::fs::read(run.directory.join(LOG)).ok()?;
+    Some(redact(String::from_utf8_lossy(&log).lines().next_back()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::process::{Run, RunError};
+
+    /// A run of this process with a record that could be used.
+    fn run(base: &Path) -> Run {
+        let run = Run::create(base).unwrap();
+        let record =
+            Record { life: Life::Kept { idle_seconds: 1 }, socket: "socket".into(), kubeconfig: "kubeconfig".into() };
+        record.write(run.directory()).unwrap();
+        run
+    }
+
+    #[tokio::test]
+    async fn what_others_may_have_written_is_not_believed() {
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path().join("runs");
+        let display = Display::stderr();
+        assert!(Kept::find(&base).unwrap().is_none(), "there is no directory");
+        run(&base);
+        assert_eq!(Kept::find(&base).unwrap().unwrap().supervisor, Identity::own());
+        drop(lock(&base, &display).await.unwrap());
+
+        std::fs::set_permissions(&base, Permissions::from_mode(0o777)).unwrap();
+        let refused = |error: anyhow::Error| matches!(error.downcast_ref(), Some(RunError::NotOurs { .. }));
+        assert!(Kept::find(&base).err().is_some_and(refused));
+        assert!(lock(&base, &display).await.err().is_some_and(refused));
+    }
+
+    #[test]
+    fn of_a_supervisor_that_does_not_end_the_last_words_are_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path().join("runs");
+        let run = run(&base);
+        std::fs::write(run.directory().join(LOG), "starting\nending what runs\n").unwrap();
+        let words = " (its log ends with: ending what runs)";
+        for (pid, words) in [(std::process::id(), words), (0, "")] {
+            let begin = format!("the supervisor (pid {pid}) did not end within 70 s");
+            assert_eq!(late(&base, pid), format!("{begin}{words}; kill it, and run `conformance clean`"));
+        }
     }
 }
