@@ -22,7 +22,7 @@ pub enum Exit {
     NothingSelected = 4,
     /// A program that is needed cannot be found, fetched or built.
     MissingTool = 5,
-    /// `--no-skips`: a scenario was skipped that is not in the list of allowed skips, or that list is wrong.
+    /// `--no-skips`: a scenario was skipped that is not in the list of allowed skips, or a skip that is in it was not needed.
     Skipped = 6,
     /// A report cannot be written.
     Report = 7,
@@ -65,7 +65,9 @@ impl Exit {
             Self::Environment => "the environment failed: nothing is said about the implementation under test",
             Self::NothingSelected => "the filter selects no scenario",
             Self::MissingTool => "a program that is needed cannot be found, fetched or built",
-            Self::Skipped => "with --no-skips: a scenario was skipped that is not in the list of allowed skips",
+            Self::Skipped => {
+                "with --no-skips: a skip is not in the list of allowed skips, or one in that list was not needed"
+            }
             Self::Report => "a report cannot be written",
             Self::Digest => "a file in the cache, or a download, is not what its digest says",
             Self::DiskFull => "the disk is full",

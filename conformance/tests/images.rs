@@ -87,7 +87,7 @@ async fn images_are_made_once_and_docker_keeps_only_the_cache() {
     let name = Regex::new("^localhost/dittofs-operator:[0-9a-f]{16}$").unwrap();
     assert!(name.is_match(&images.operator.names[0]), "{:?}", images.operator.names);
     assert_eq!(images.workload.names[1], DITTOFS);
-    let error = load(&workshop, images.postgres.as_ref().unwrap()).await.unwrap_err();
+    let error = load(&workshop, images.postgres.as_ref().unwrap(), "unix:///nowhere").await.unwrap_err();
     assert_eq!(error.to_string(), "docker.io/library/postgres:16-alpine must not be loaded into Docker");
     for archive in images.archives() {
         // Neither more than it should be nor an empty shell.

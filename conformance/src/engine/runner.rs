@@ -22,12 +22,12 @@ use super::{images, invariants, namespace, preparation, steps};
 use crate::environment::{Declared, Environment, LeaseRequest, Site};
 use crate::redact::redact;
 use crate::scenario::expression::Bindings;
-use crate::scenario::{Operation, Scenario, Step, Timeout, Timeouts};
+use crate::scenario::{Operation, Scenario, Step, Timeout, TimeoutName, Timeouts};
 
 /// Bounds a whole scenario, so that a mistake in one cannot hold up a run for ever.
 const SCENARIO_LIMIT: Duration = Duration::from_mins(10);
-/// Bounds the end of a scenario: faults cleared, namespace gone. Finalizers of the databases take most of it, and what a scenario
-/// with hundreds of objects has left.
+/// Bounds the end of a scenario: what is done after it, and each namespace gone. Finalizers of the databases take most of it, and
+/// what a scenario with hundreds of objects has left. A fault is cleared within its own limit.
 const CLEANUP_LIMIT: Duration = Duration::from_mins(2);
 /// Bounds the time until a scenario can begin: the operator's state, and a namespace.
 const PREPARATION_LIMIT: Duration = Duration::from_secs(30);
@@ -345,8 +345,10 @@ impl Run {
         // Each has its own time: what holds the one up must not leave the next behind.
         let limit = self.scaled(CLEANUP_LIMIT);
         let limit = || Deadline::after("cleanup", limit);
-        for failure in steps::clear_all(context, limit).await {
-            self.trouble(&Trouble::broken(failure.message));
+        let limits = Timeouts::new(self.scenario.timeouts.clone(), self.settings.timeout_multiplier);
+        let fault = limits.limit(Timeout::Named(TimeoutName::Fault));
+        for trouble in steps::clear_all(context, || Deadline::after("fault", fault)).await {
+            self.noted(trouble, "cleanup");
         }
         let failed = matches!(self.outcome.verdict, Verdict::Failed | Verdict::Error);
         if self.settings.keep_failed && failed {

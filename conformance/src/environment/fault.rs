@@ -1,9 +1,15 @@
 //! Faults that a scenario can inject.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Isolation;
+
+/// Until then an environment says that a fault is in force or cleared, or why not: longer than what it gives the operator under
+/// test to end and to get ready, so that one that does not is told apart from an environment that hangs.
+pub const FAULT_WITHIN: Duration = Duration::from_mins(4);
 
 /// Something that goes wrong on purpose. All but [`Fault::KillPostgres`] and [`Fault::KillOperator`]
 /// last until they are cleared.

@@ -10,7 +10,7 @@ mod site;
 
 pub use capability::{Capabilities, Capability};
 pub use declared::{About, Declared, Tolerated};
-pub use fault::{Fault, FaultId, RequestFailure};
+pub use fault::{FAULT_WITHIN, Fault, FaultId, RequestFailure};
 pub use site::{
     AuditLog, Container, Database, DatabaseRequest, Description, Environment, EnvironmentError, Isolation,
     LeaseRequest, OperatorState, Site, Stream,

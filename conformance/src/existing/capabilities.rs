@@ -11,7 +11,7 @@ use kube::{Api, Client};
 use crate::environment::{Capabilities, Capability};
 
 /// The CRD of the operator under test, and Percona's that it needs.
-const SERVERS: &str = "dittoservers.dittofs.dittofs.com";
+pub(super) const SERVERS: &str = "dittoservers.dittofs.dittofs.com";
 const CLUSTERS: &str = "perconapgclusters.pgv2.percona.com";
 
 /// What of the requisites is there.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::anyhow;
 use async_trait::async_trait;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -12,10 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::capabilities::Seen;
 use super::context::Chosen;
-use super::install::{Install, Installed};
+use super::install::{Install, Installed, usage};
 use super::site::Cluster;
 use crate::environment::{Capabilities, Description, Environment, EnvironmentError, LeaseRequest, Site};
 use crate::implementation::Implementation;
+use crate::inert::inert;
+use crate::redact::redact;
 use crate::tools::Display;
 
 /// What the user chose.
@@ -43,17 +46,14 @@ impl Existing {
     /// Connects to the cluster, says which one it is, and installs the operator when that was asked for.
     ///
     /// # Errors
-    /// The cluster cannot be used, or lacks the operator. What was installed by then is removed again.
-    pub async fn start(
-        options: &Options,
-        display: &Display,
-        interrupted: &CancellationToken,
-    ) -> Result<Self, EnvironmentError> {
+    /// The cluster cannot be used, or lacks the operator; of what kind that is tells [`crate::supervisor::StartError::of`]. What
+    /// was installed by then is removed again.
+    pub async fn start(options: &Options, display: &Display, interrupted: &CancellationToken) -> anyhow::Result<Self> {
         let implementation = Implementation::load(&options.implementation)
-            .map_err(|error| EnvironmentError::Broken(format!("the implementation cannot be read: {error}")))?;
+            .map_err(|error| usage(format!("the implementation cannot be read: {error}")))?;
         let connecting = connect(options.kubeconfig.as_deref(), options.context.as_deref());
         let (chosen, config) = interrupted.run_until_cancelled(connecting).await.ok_or_else(stopped)??;
-        let unusable = |error: kube::Error| broken(&format!("{chosen} cannot be used: {error}"));
+        let unusable = |error: kube::Error| anyhow!("{chosen} cannot be used: {error}");
         let client = Client::try_from(config.clone()).map_err(unusable)?;
         let asking = client.apiserver_version();
         let version = interrupted.run_until_cancelled(asking).await.ok_or_else(stopped)?.map_err(unusable)?;
@@ -62,25 +62,25 @@ impl Existing {
         let mut installed = None;
         if let Some(install) = &options.install {
             let kubeconfig = kubeconfig(options.kubeconfig.as_deref())?;
-            let begun = Installed::begin(install, &client, kubeconfig, &chosen.context, display).await;
-            let begun = begun.map_err(|error| broken(&format!("{error:#}")))?;
+            let begun = Installed::begin(install, &client, kubeconfig, &chosen.context, display, interrupted).await?;
             let done = interrupted.run_until_cancelled(Box::pin(begun.install(&implementation))).await;
-            match done {
-                Some(Ok(())) => installed = Some(begun),
-                Some(Err(error)) => return Err(given_up(&format!("{error:#}"), Some(begun)).await),
-                None => return Err(given_up("interrupted", Some(begun)).await),
+            match done.unwrap_or_else(|| Err(stopped())) {
+                Ok(()) => installed = Some(begun),
+                Err(error) => return Err(given_up(error, Some(begun)).await),
             }
         }
-        let seen = match Seen::look(&client).await {
-            Ok(seen) if seen.servers => seen,
-            Ok(_) => {
-                let why = format!(
+        let looking = Box::pin(Seen::look(&client));
+        let seen = match interrupted.run_until_cancelled(looking).await {
+            Some(Ok(seen)) if seen.servers => seen,
+            Some(Ok(_)) => {
+                let why = anyhow!(
                     "the cluster at {chosen} does not serve DittoServer: install the operator in it, or add \
                      `--install-operator --operator-image IMAGE --allow-cluster-changes`"
                 );
-                return Err(given_up(&why, installed).await);
+                return Err(given_up(why, installed).await);
             }
-            Err(error) => return Err(given_up(&unusable(error).to_string(), installed).await),
+            Some(Err(error)) => return Err(given_up(unusable(error), installed).await),
+            None => return Err(given_up(stopped(), installed).await),
         };
         let here = if installed.is_some() { implementation.version.clone() } else { "as it is there".to_owned() };
         Ok(Self {
@@ -99,48 +99,47 @@ impl Existing {
     }
 }
 
-fn broken(text: &str) -> EnvironmentError {
-    EnvironmentError::Broken(text.to_owned())
-}
-
 /// The end of a start: what was installed is removed, and what could not be is told at once, whoever hears the error.
-async fn given_up(why: &str, installed: Option<Installed>) -> EnvironmentError {
+async fn given_up(why: anyhow::Error, installed: Option<Installed>) -> anyhow::Error {
     if let Some(installed) = installed
         && let Err(error) = installed.remove().await
     {
-        anstream::eprintln!("left behind: {error:#}");
+        anstream::eprintln!("left behind: {}", inert(&redact(&format!("{error:#}"))));
     }
-    broken(why)
+    why
 }
 
-fn stopped() -> EnvironmentError {
-    broken("interrupted")
+fn stopped() -> anyhow::Error {
+    anyhow!("interrupted")
 }
 
-fn kubeconfig(path: Option<&Path>) -> Result<Kubeconfig, EnvironmentError> {
-    let read = match path {
-        Some(path) => Kubeconfig::read_from(path),
-        None => Kubeconfig::read(),
-    };
-    read.map_err(|error| broken(&format!("no cluster is known: {error}; `--kubeconfig` names a file")))
+fn kubeconfig(path: Option<&Path>) -> anyhow::Result<Kubeconfig> {
+    match path {
+        Some(path) => {
+            Kubeconfig::read_from(path).map_err(|error| usage(format!("{} cannot be used: {error}", path.display())))
+        }
+        None => {
+            Kubeconfig::read().map_err(|error| anyhow!("no cluster is known: {error}; `--kubeconfig` names a file"))
+        }
+    }
 }
 
 /// A client of the cluster that is named, for what is done there without a run; and how to call that cluster.
 ///
 /// # Errors
 /// No cluster is known, or there is no such context.
-pub async fn client(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<(String, Client), EnvironmentError> {
+pub async fn client(kubeconfig: Option<&Path>, context: Option<&str>) -> anyhow::Result<(String, Client)> {
     let (chosen, config) = connect(kubeconfig, context).await?;
-    let client = Client::try_from(config).map_err(|error| broken(&format!("{chosen} cannot be used: {error}")))?;
+    let client = Client::try_from(config).map_err(|error| anyhow!("{chosen} cannot be used: {error}"))?;
     Ok((chosen.to_string(), client))
 }
 
-async fn connect(path: Option<&Path>, context: Option<&str>) -> Result<(Chosen, Config), EnvironmentError> {
+async fn connect(path: Option<&Path>, context: Option<&str>) -> anyhow::Result<(Chosen, Config)> {
     let kubeconfig = kubeconfig(path)?;
-    let chosen = Chosen::of(&kubeconfig, context).map_err(|error| broken(&error))?;
+    let chosen = Chosen::of(&kubeconfig, context).map_err(usage)?;
     let choice = KubeConfigOptions { context: Some(chosen.context.clone()), ..KubeConfigOptions::default() };
     let config = Config::from_custom_kubeconfig(kubeconfig, &choice).await;
-    let config = config.map_err(|error| broken(&format!("{chosen} cannot be used: {error}")))?;
+    let config = config.map_err(|error| anyhow!("{chosen} cannot be used: {error}"))?;
     Ok((chosen, config))
 }
 
@@ -161,7 +160,56 @@ impl Environment for Existing {
     async fn close(&self) -> Result<(), EnvironmentError> {
         match self.installed.lock().await.take() {
             None => Ok(()),
-            Some(installed) => installed.remove().await.map_err(|error| broken(&format!("left behind: {error:#}"))),
+            Some(installed) => {
+                installed.remove().await.map_err(|error| EnvironmentError::Broken(format!("left behind: {error:#}")))
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+    use rstest::rstest;
+
+    use super::*;
+    use crate::exit::Exit;
+    use crate::implementation::Unusable;
+    use crate::supervisor::StartError;
+    use crate::tools::ToolError;
+
+    fn no_helm() -> anyhow::Error {
+        let (what, reason, remedy) = ("Helm".to_owned(), "there is no Go".to_owned(), "install Go".to_owned());
+        ToolError::Unavailable { what, reason, remedy }.into()
+    }
+
+    #[rstest]
+    #[case::unusable(anyhow!("the image cannot be pulled").context(Unusable), Exit::Implementation)]
+    #[case::no_helm(no_helm(), Exit::MissingTool)]
+    #[case::no_tag(usage("the image x has no tag".to_owned()), Exit::Usage)]
+    #[case::no_cluster(anyhow!("connection refused"), Exit::Environment)]
+    #[tokio::test]
+    async fn a_start_that_is_given_up_keeps_its_reason(#[case] why: anyhow::Error, #[case] exit: Exit) {
+        assert_eq!(StartError::of(&given_up(why, None).await).exit, exit);
+    }
+
+    #[test]
+    fn a_kubeconfig_that_was_named_must_be_there() {
+        let error = kubeconfig(Some(Path::new("/nowhere/kubeconfig"))).map(drop).context("starting").unwrap_err();
+        assert_eq!(StartError::of(&error).exit, Exit::Usage);
+    }
+
+    /// What a token that is cancelled before the start leaves undone.
+    #[tokio::test]
+    async fn an_interrupted_start_asks_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let kubeconfig = directory.path().join("kubeconfig");
+        std::fs::write(&kubeconfig, "{apiVersion: v1, kind: Config}").unwrap();
+        let implementation = Path::new(env!("CARGO_MANIFEST_DIR")).join("../implementations/bundled.yaml");
+        let options = Options { kubeconfig: Some(kubeconfig), context: None, implementation, install: None };
+        let interrupted = CancellationToken::new();
+        interrupted.cancel();
+        let started = Box::pin(Existing::start(&options, &Display::stderr(), &interrupted)).await;
+        assert_eq!(started.err().map(|error| error.to_string()).as_deref(), Some("interrupted"));
     }
 }

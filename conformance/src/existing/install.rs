@@ -1,9 +1,9 @@
 //! Installing the operator under test by its chart, when that was asked for, and removing what was not there before.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams};
@@ -11,14 +11,30 @@ use kube::config::Kubeconfig;
 use kube::runtime::conditions::is_deleted;
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
+use tokio_util::sync::CancellationToken;
 
+use super::capabilities::SERVERS;
+use crate::exit::Exit;
 use crate::implementation::Implementation;
 use crate::kind::{Helm, install_operator};
 use crate::process::{Run, Spawner, default_base};
+use crate::supervisor::StartError;
 use crate::tools::{self, Cache, Display, Workshop};
 
 /// How long the operator's namespace may take to go.
 const GONE_WITHIN: Duration = Duration::from_mins(1);
+
+/// The commands that remove what this process has installed and not removed itself: it may be ended at any moment.
+static LEFT: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// The commands that remove what this process has installed in a cluster and not removed until now.
+pub fn left_behind() -> Vec<String> {
+    LEFT.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn note_left(commands: Vec<String>) {
+    *LEFT.lock().unwrap_or_else(PoisonError::into_inner) = commands;
+}
 
 /// What is installed, and with what.
 #[derive(Clone, Debug)]
@@ -37,22 +53,53 @@ pub struct Installed {
     workshop: Workshop,
     helm: Helm,
     client: Client,
-    /// CRDs and namespaces that are not ours.
-    before: (Vec<String>, Vec<String>),
+    /// The kubeconfig's context, for commands that people are told.
+    context: String,
+    before: Before,
+    /// Its name and namespace, as soon as it may be there.
     release: tokio::sync::OnceCell<(String, String)>,
+}
+
+/// What was there, and is not ours.
+struct Before {
+    crds: Vec<String>,
+    namespaces: Vec<String>,
+}
+
+impl Before {
+    fn has_crd(&self, name: &str) -> bool {
+        self.crds.iter().any(|known| known == name)
+    }
+
+    fn has_namespace(&self, name: &str) -> bool {
+        self.namespaces.iter().any(|known| known == name)
+    }
+
+    /// The commands that remove a release, and what came with it.
+    fn remedies(&self, context: &str, release: &str, namespace: &str) -> Vec<String> {
+        let mut commands = vec![format!("helm uninstall {release} --namespace {namespace} --kube-context {context}")];
+        if !self.has_crd(SERVERS) {
+            commands.push(format!("kubectl --context {context} delete crd {SERVERS}"));
+        }
+        if !self.has_namespace(namespace) {
+            commands.push(format!("kubectl --context {context} delete namespace {namespace}"));
+        }
+        commands
+    }
 }
 
 impl Installed {
     /// Notes what is there. Nothing is changed.
     ///
     /// # Errors
-    /// The cluster or Helm cannot be used.
+    /// The cluster or Helm cannot be used, or `interrupted` is cancelled meanwhile.
     pub async fn begin(
         install: &Install,
         client: &Client,
         mut kubeconfig: Kubeconfig,
         context: &str,
         display: &Display,
+        interrupted: &CancellationToken,
     ) -> anyhow::Result<Self> {
         let run = Arc::new(Run::create(&default_base())?);
         let spawner = Spawner::new(Arc::clone(&run), None)?;
@@ -64,20 +111,24 @@ impl Installed {
             let path = run.directory().join("kubeconfig");
             std::fs::write(&path, serde_yaml::to_string(&kubeconfig)?).context("writing a kubeconfig for Helm")?;
             let tool = tools::helm(&workshop, &install.tools).await?;
-            let before = (definitions(client).await?, namespaces(client).await?);
+            let before = Before { crds: definitions(client).await?, namespaces: namespaces(client).await? };
             anyhow::Ok((Helm { tool, spawner, kubeconfig: path }, before))
         };
-        match prepared.await {
+        let prepared = interrupted.run_until_cancelled(Box::pin(prepared)).await;
+        match prepared.unwrap_or_else(|| Err(anyhow!("interrupted"))) {
             Ok((helm, before)) => Ok(Self {
                 install: install.clone(),
                 workshop,
                 helm,
                 client: client.clone(),
+                context: context.to_owned(),
                 before,
                 release: tokio::sync::OnceCell::new(),
             }),
             Err(error) => {
-                run.remove()?;
+                if let Err(left) = run.remove() {
+                    tracing::warn!("{left}");
+                }
                 Err(error)
             }
         }
@@ -89,7 +140,14 @@ impl Installed {
     /// Another one is there, or it does not come up: says why.
     pub async fn install(&self, implementation: &Implementation) -> anyhow::Result<()> {
         let Some(cluster) = &implementation.cluster else {
-            bail!("the implementation file of {} has no `cluster` section: it names no chart", implementation.name)
+            let name = &implementation.name;
+            return Err(usage(format!(
+                "the implementation file of {name} has no `cluster` section: it names no chart"
+            )));
+        };
+        let image = &self.install.image;
+        let Some((repository, tag)) = image.rsplit_once(':') else {
+            return Err(usage(format!("the image {image} has no tag")));
         };
         let namespace = &implementation.service_account.namespace;
         if self.helm.is_installed(&cluster.release, namespace).await? {
@@ -99,9 +157,7 @@ impl Installed {
             );
         }
         self.release.set((cluster.release.clone(), namespace.clone()))?;
-        let Some((repository, tag)) = self.install.image.rsplit_once(':') else {
-            bail!("the image {} has no tag", self.install.image)
-        };
+        note_left(self.before.remedies(&self.context, &cluster.release, namespace));
         let log_level = &self.install.log_level;
         install_operator(&self.workshop, self.helm.clone(), &self.client, implementation, (repository, tag), log_level)
             .await
@@ -111,38 +167,69 @@ impl Installed {
     /// Removes what was installed: the release, and CRDs and namespace that were not there before.
     ///
     /// # Errors
-    /// Something is still there: says what.
+    /// Something is still there: says what, and how to remove it.
     pub async fn remove(&self) -> anyhow::Result<()> {
         let removed = self.uninstall().await;
-        self.workshop.spawner.run().remove()?;
+        if let Err(left) = self.workshop.spawner.run().remove() {
+            return Err(removed.err().map_or_else(|| anyhow!("{left}"), |error| anyhow!("{error:#}\n{left}")));
+        }
         removed
     }
 
+    /// Each part is tried, whatever became of the one before.
     async fn uninstall(&self) -> anyhow::Result<()> {
         let Some((release, namespace)) = self.release.get() else { return Ok(()) };
-        self.helm.uninstall(release, namespace).await?;
-        let (crds, namespaces) = &self.before;
+        let uninstalled = self.helm.uninstall(release, namespace).await;
+        let mut outcomes =
+            vec![uninstalled.with_context(|| format!("Helm's release {release} in namespace {namespace}"))];
+        outcomes.extend(self.remove_definitions().await);
+        outcomes.push(self.remove_namespace(namespace).await);
+        let failed = outcomes.into_iter().filter_map(Result::err);
+        let left: Vec<String> = failed.map(|error| format!("{error:#}").trim_end().to_owned()).collect();
+        if left.is_empty() {
+            note_left(Vec::new());
+            return Ok(());
+        }
+        let remedies = self.before.remedies(&self.context, release, namespace);
+        bail!("{}\nit is removed by\n  {}", left.join("\n"), remedies.join("\n  "))
+    }
+
+    async fn remove_definitions(&self) -> Vec<anyhow::Result<()>> {
+        let found = match definitions(&self.client).await {
+            Ok(found) => found,
+            Err(error) => return vec![Err(error.context("the operator's CRDs"))],
+        };
         let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
-        for crd in definitions(&self.client).await?.iter().filter(|crd| !crds.contains(crd)) {
-            api.delete(crd, &DeleteParams::default()).await.with_context(|| format!("removing CRD {crd}"))?;
+        let mut outcomes = Vec::new();
+        for crd in found.iter().filter(|crd| !self.before.has_crd(crd)) {
+            outcomes.push(match api.delete(crd, &DeleteParams::default()).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+                deleted => deleted.map(drop).with_context(|| format!("CRD {crd}")),
+            });
         }
-        if !namespaces.contains(namespace) {
-            let api: Api<Namespace> = Api::all(self.client.clone());
-            match api.delete(namespace, &DeleteParams::default()).await {
-                Err(kube::Error::Api(status)) if status.code == 404 => {}
-                deleted => {
-                    let uid = deleted.with_context(|| format!("removing namespace {namespace}"))?;
-                    let uid = uid.either(|namespace| namespace.metadata.uid, |_| None).unwrap_or_default();
-                    let gone = await_condition(api, namespace, is_deleted(&uid));
-                    let gone = tokio::time::timeout(GONE_WITHIN, gone).await;
-                    gone.with_context(|| {
-                        format!("namespace {namespace} is still there after {} s", GONE_WITHIN.as_secs())
-                    })??;
-                }
-            }
+        outcomes
+    }
+
+    async fn remove_namespace(&self, namespace: &str) -> anyhow::Result<()> {
+        if self.before.has_namespace(namespace) {
+            return Ok(());
         }
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let deleted = match api.delete(namespace, &DeleteParams::default()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+            deleted => deleted.with_context(|| format!("namespace {namespace}"))?,
+        };
+        let uid = deleted.either(|namespace| namespace.metadata.uid, |_| None).unwrap_or_default();
+        let gone = tokio::time::timeout(GONE_WITHIN, await_condition(api, namespace, is_deleted(&uid))).await;
+        let late = || format!("namespace {namespace} is still there after {} s", GONE_WITHIN.as_secs());
+        gone.with_context(late)?.with_context(|| format!("waiting for the end of namespace {namespace}"))?;
         Ok(())
     }
+}
+
+/// What the user has to say otherwise.
+pub(super) fn usage(message: String) -> anyhow::Error {
+    StartError { exit: Exit::Usage, message }.into()
 }
 
 /// The names of the operator's CRDs that are there: only of its group, for others may install theirs meanwhile.
@@ -157,4 +244,129 @@ async fn namespaces(client: &Client) -> anyhow::Result<Vec<String>> {
     let api: Api<Namespace> = Api::all(client.clone());
     let listed = api.list_metadata(&ListParams::default()).await.context("listing namespaces")?;
     Ok(listed.items.into_iter().filter_map(|namespace| namespace.metadata.name).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use http::{Method, Request, Response};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::tools::{Progress, Tool};
+
+    /// Far above what is needed to see that a token is cancelled.
+    const AT_ONCE: Duration = Duration::from_secs(30);
+
+    fn before(crds: &[&str], namespaces: &[&str]) -> Before {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Before { crds: owned(crds), namespaces: owned(namespaces) }
+    }
+
+    /// An installation where Helm ends with 1, whatever it is asked, in a cluster that answers a request with a status and
+    /// an object.
+    fn installed(directory: &std::path::Path, answer: fn(&Request<Body>) -> (u16, Value)) -> Installed {
+        let run = Arc::new(Run::create(directory).unwrap());
+        let spawner = Spawner::new(run, Some("/bin/false".into())).unwrap();
+        let cluster = tower::service_fn(move |request: Request<Body>| async move {
+            let (status, object) = answer(&request);
+            Response::builder().status(status).body(Body::from(object.to_string().into_bytes()))
+        });
+        let tool = Tool {
+            path: "helm".into(),
+            env: BTreeMap::new(),
+            version: "4.0.0".to_owned(),
+            source: "a test".to_owned(),
+            root: None,
+        };
+        let tools = tools::Options::default();
+        Installed {
+            install: Install { image: "x:1".to_owned(), log_level: "info".to_owned(), tools },
+            workshop: Workshop {
+                cache: Cache::open(directory.join("cache")).unwrap(),
+                spawner: spawner.clone(),
+                progress: Progress::silent(),
+            },
+            helm: Helm { tool, spawner, kubeconfig: directory.join("kubeconfig") },
+            client: Client::new(cluster, "default"),
+            context: "staging".to_owned(),
+            before: before(&[], &["default"]),
+            release: tokio::sync::OnceCell::new_with(Some(("theirs".to_owned(), "system".to_owned()))),
+        }
+    }
+
+    fn status(code: u16, reason: &str) -> (u16, Value) {
+        let message = format!("{reason}, says a test");
+        let told = json!({ "status": "Failure", "message": message, "reason": reason, "code": code });
+        (code, told)
+    }
+
+    fn definitions_of_the_operator() -> (u16, Value) {
+        let of = |kind: &str| json!({ "apiVersion": "meta.k8s.io/v1", "kind": kind, "metadata": {} });
+        let (mut list, mut item) = (of("PartialObjectMetadataList"), of("PartialObjectMetadata"));
+        item["metadata"]["name"] = json!(SERVERS);
+        list["items"] = json!([item]);
+        (200, list)
+    }
+
+    #[tokio::test]
+    async fn each_part_is_removed_whatever_became_of_the_others_and_what_is_left_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let all_fail = installed(directory.path(), |request| match *request.method() {
+            Method::GET => definitions_of_the_operator(),
+            _ => status(403, "Forbidden"),
+        });
+        let error = format!("{:#}", all_fail.remove().await.unwrap_err());
+        let named: Vec<&str> = error.lines().map(|line| line.split(':').next().unwrap_or_default()).collect();
+        insta::assert_snapshot!(named.join("\n"), @r"
+        Helm's release theirs in namespace system
+        CRD dittoservers.dittofs.dittofs.com
+        namespace system
+        it is removed by
+          helm uninstall theirs --namespace system --kube-context staging
+          kubectl --context staging delete crd dittoservers.dittofs.dittofs.com
+          kubectl --context staging delete namespace system
+        ");
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_already_is_not_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let gone = installed(directory.path(), |request| match *request.method() {
+            Method::GET => definitions_of_the_operator(),
+            _ => status(404, "NotFound"),
+        });
+        let error = format!("{:#}", gone.remove().await.unwrap_err());
+        assert!(error.starts_with("Helm's release theirs in namespace system: `helm uninstall theirs"), "{error}");
+        assert!(!error.contains("CRD") && !error.contains("says a test"), "{error}");
+    }
+
+    #[test]
+    fn what_was_there_before_is_not_to_be_removed() {
+        let commands = before(&[SERVERS], &["system"]).remedies("staging", "theirs", "system");
+        assert_eq!(commands, ["helm uninstall theirs --namespace system --kube-context staging"]);
+    }
+
+    #[tokio::test]
+    async fn an_interrupted_run_does_not_wait_for_the_cluster() {
+        let silent =
+            tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, std::io::Error>>());
+        let client = Client::new(silent, "default");
+        // Named, so that nothing is fetched or built.
+        let tools = tools::Options { helm: Some("/bin/true".into()), ..tools::Options::default() };
+        let install = Install { image: "x:1".to_owned(), log_level: "info".to_owned(), tools };
+        let interrupted = CancellationToken::new();
+        interrupted.cancel();
+        let display = Display::stderr();
+        let begun = Installed::begin(&install, &client, Kubeconfig::default(), "staging", &display, &interrupted);
+        let begun = tokio::time::timeout(AT_ONCE, Box::pin(begun)).await.expect("it waits");
+        assert_eq!(begun.err().map(|error| error.to_string()).as_deref(), Some("interrupted"));
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_told_as_such() {
+        assert_eq!(StartError::of(&usage("the image x has no tag".to_owned())).exit, Exit::Usage);
+    }
 }

@@ -11,4 +11,4 @@ mod install;
 mod site;
 
 pub use environment::{Existing, Options, client};
-pub use install::Install;
+pub use install::{Install, left_behind};

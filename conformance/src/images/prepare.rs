@@ -88,7 +88,7 @@ pub async fn prepare(
     workload: &[String],
     source: Source,
 ) -> Result<Images, ToolError> {
-    let docker = Docker { workshop };
+    let docker = Docker { workshop, daemon: None };
     let base = match source {
         Source::Registry => None,
         Source::Offline => Some(offline::base(&docker).await?),
@@ -114,14 +114,15 @@ pub async fn minio(workshop: &Workshop, options: &tools::Options) -> Result<Arch
     offline::minio(workshop, options).await
 }
 
-/// Loads an image into the user's Docker, when it is not there, and returns its name. It stays there as a cache.
+/// Loads an image into the Docker of `daemon` (as in `DOCKER_HOST`), when it is not there, and returns its name. It stays there
+/// as a cache.
 ///
 /// # Errors
 /// Docker cannot be had, or the image is not one of those that have a name of our own.
-pub async fn load(workshop: &Workshop, archive: &Archive) -> Result<String, ToolError> {
+pub async fn load(workshop: &Workshop, archive: &Archive, daemon: &str) -> Result<String, ToolError> {
     match archive.names.as_slice() {
         [name] if name.starts_with(names::OURS) => {
-            offline::load(&Docker { workshop }, name, &archive.path).await?;
+            offline::load(&Docker { workshop, daemon: Some(daemon) }, name, &archive.path).await?;
             Ok(name.clone())
         }
         names => Err(ToolError::Request(format!("{} must not be loaded into Docker", names.join(", ")))),

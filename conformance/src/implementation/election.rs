@@ -6,6 +6,7 @@ use tokio::time::{Instant, timeout};
 
 use super::place::{Place, READY_WITHIN};
 use super::relay::Relay;
+use super::unusable::Unusable;
 use super::writes::Write;
 use crate::process::Process;
 
@@ -17,10 +18,10 @@ pub(super) struct Leader {
 }
 
 impl Leader {
-    /// Starts a process beside that of `place`, which must not run; returns when it leads.
+    /// Starts a process beside that of `place`, which must not run; returns when it leads. One that does not is to blame.
     pub async fn start(place: &Place) -> anyhow::Result<Self> {
         let relay = Relay::start(&place.options.access, None).await?;
-        let process = place.beside("leader")?.launch(relay.access(), true).await?;
+        let process = place.beside("leader")?.launch(relay.access(), true).await.map_err(Unusable::blame)?;
         let led = timeout(READY_WITHIN, relay.lease_written()).await;
         led.with_context(|| {
             format!(
@@ -28,7 +29,8 @@ impl Leader {
                 place.prepared.implementation.name,
                 READY_WITHIN.as_secs()
             )
-        })?;
+        })
+        .map_err(Unusable::blame)?;
         Ok(Self { process, relay, suspended: None })
     }
 

@@ -170,7 +170,11 @@ pub struct InCluster {
     pub deployment: String,
     /// Values for the chart. Texts in it may hold `${operatorRepository}` and `${operatorTag}`, the image of the operator that
     /// was built here.
-    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "super::chart_values::read",
+        skip_serializing_if = "serde_json::Map::is_empty"
+    )]
     pub values: serde_json::Map<String, serde_json::Value>,
     /// The images, with tags, by which the operator's pods run DittoFS: the nodes are given the suite's own workload under
     /// these names.
@@ -312,6 +316,17 @@ keepsClusterOnDelete: true
 tolerate: [missing-images, missing-proxy]
 ";
 
+    const CHART: &str = "\
+cluster:
+  chart: chart
+  release: release
+  deployment: deployment
+  workload: [example.com/dittofs:1]
+  values:
+    image:
+      tag: v${nope}
+keepsClusterOnDelete";
+
     #[test]
     fn a_good_file_is_read_back_as_it_was_written() {
         let read = Implementation::parse("good.yaml", GOOD).unwrap();
@@ -328,6 +343,7 @@ tolerate: [missing-images, missing-proxy]
     #[case::duplicate_key("version: 1.2.3\n", "version: 1.2.3\nversion: 1.2.4\n")]
     #[case::unknown_tolerance("missing-proxy", "missing-proxies")]
     #[case::unknown_source("- file: config/crd", "- url: https://example.com")]
+    #[case::unknown_placeholder_of_a_chart("keepsClusterOnDelete", CHART)]
     fn a_bad_file_is_refused_with_its_place(#[case] good: &str, #[case] bad: &str) {
         assert!(GOOD.contains(good));
         let error = Implementation::parse("bad.yaml", &GOOD.replace(good, bad)).unwrap_err();

@@ -4,6 +4,7 @@
 //! Environments layer. Uses `controlplane` (access, CRDs), `process`, `pki` and `https`. Knows no operator by name: the bundled one
 //! is described by `implementations/bundled.yaml` like any other.
 
+mod chart_values;
 mod election;
 mod failed;
 mod file;

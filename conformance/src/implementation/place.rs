@@ -11,11 +11,15 @@ use tokio::net::TcpStream;
 use super::http;
 use super::setup::{Options, Prepared, Site, launch, write_kubeconfig};
 use crate::controlplane::{Access, ready, tail};
+use crate::environment::FAULT_WITHIN;
 use crate::pki::Authority;
 use crate::process::Process;
 
 /// How long the operator may take until it is ready.
 pub(super) const READY_WITHIN: Duration = Duration::from_secs(30);
+
+// The most that a fault waits for: a leader that gets ready and takes its Lease, and then its standby.
+const _: () = assert!(3 * READY_WITHIN.as_secs() < FAULT_WITHIN.as_secs());
 
 /// What one process of the operator is started with.
 pub(super) struct Place {

@@ -11,7 +11,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher;
 use kube::{Api, Client, Config};
 
-use super::docker::Docker;
+use super::docker::{self, Docker};
 use super::ledger::CLUSTER_LABEL;
 use super::limits;
 use super::ready::{Missing, Seen, unless, until};
@@ -27,14 +27,12 @@ const LOADED_WITHIN: Duration = Duration::from_mins(5);
 /// The annotation of the StorageClass that claims without one get.
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
-/// What kind needs of our environment: where `docker` is and which daemon it is to use.
-const INHERITED: [&str; 14] = [
+/// What kind needs of our environment: where `docker` is and how it speaks to the daemon. Which one that is, we say.
+const INHERITED: [&str; 12] = [
     "PATH",
     "HOME",
     "TMPDIR",
-    "DOCKER_HOST",
     "DOCKER_CONFIG",
-    "DOCKER_CONTEXT",
     "DOCKER_TLS_VERIFY",
     "DOCKER_CERT_PATH",
     "XDG_RUNTIME_DIR",
@@ -60,7 +58,8 @@ pub struct Cluster {
 
 impl Cluster {
     fn launch(&self, arguments: &[&str]) -> Launch {
-        Launch::new("kind", &self.kind.path).args(arguments).inherit(INHERITED)
+        // Named also where nobody else names it: `docker` would take that of its current context.
+        Launch::new("kind", &self.kind.path).args(arguments).inherit(INHERITED).env("DOCKER_HOST", docker::host())
     }
 
     async fn run(&self, arguments: &[&str], limit: Duration) -> anyhow::Result<String> {
@@ -195,9 +194,13 @@ fn condition(node: &Node) -> Option<(String, String)> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
     use serde_json::json;
 
     use super::*;
+    use crate::process::Run;
 
     fn node(ready: &str) -> Node {
         serde_json::from_value(json!({ "metadata": { "name": "n" }, "status": { "conditions": [
@@ -214,5 +217,26 @@ mod tests {
             ready.iter().enumerate().map(|(number, ready)| (number.to_string(), node(ready))).collect();
         let expected = missing.map_or(Ok(()), |text| Err(Missing::Yet(text.to_owned())));
         assert_eq!(nodes_are_ready(&nodes), expected);
+    }
+
+    #[tokio::test]
+    async fn kind_asks_the_daemon_that_we_ask() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = Arc::new(Run::create(directory.path()).unwrap());
+        let cluster = Cluster {
+            kind: Tool {
+                path: "kind".into(),
+                env: BTreeMap::new(),
+                version: "0.33.0".to_owned(),
+                source: "a test".to_owned(),
+                root: None,
+            },
+            spawner: Spawner::new(run, None).unwrap(),
+            name: "a-cluster".to_owned(),
+            kubeconfig: directory.path().join("kubeconfig"),
+        };
+        let launched = format!("{:?}", cluster.launch(&["version"]));
+        assert!(launched.contains(&format!("\"DOCKER_HOST\": {:?}", docker::host())), "{launched}");
+        assert!(!launched.contains("DOCKER_CONTEXT"), "{launched}");
     }
 }

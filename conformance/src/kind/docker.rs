@@ -35,13 +35,20 @@ pub struct Machine {
     pub cgroup_v1: bool,
 }
 
+/// Where the daemon is: what `DOCKER_HOST` says, else the usual socket. Contexts of Docker's command line do not count, for
+/// everybody who asks the daemon must ask the same one.
+pub fn host() -> String {
+    let named = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
+    named.unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned())
+}
+
 impl Docker {
-    /// Connects to the daemon of `DOCKER_HOST`, or of the usual socket.
+    /// Connects to the daemon at [`host`].
     ///
     /// # Errors
     /// There is none, or this user may not use it; both say what to do.
     pub async fn connect() -> anyhow::Result<Self> {
-        let client = bollard::Docker::connect_with_defaults().map_err(|error| refused(&error))?;
+        let client = bollard::Docker::connect_with_host(&host()).map_err(|error| refused(&error))?;
         client.ping().await.map_err(|error| refused(&error))?;
         Ok(Self { client })
     }

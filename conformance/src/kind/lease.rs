@@ -117,8 +117,11 @@ impl Lease for KindLease {
     async fn operator(&self) -> Result<OperatorState, EnvironmentError> {
         let running = self.shared.operator.is_running().await.map_err(Unusable::or_broken)?;
         let known = self.shared.logs.known();
-        let unexpected_exits = known.borrow().operator_restarts();
-        Ok(OperatorState { unexpected_exits, killed: 0, running, log: self.shared.logs.operator_log() })
+        let (unexpected_exits, killed) = {
+            let known = known.borrow();
+            (known.operator_restarts(), known.operator_killed())
+        };
+        Ok(OperatorState { unexpected_exits, killed, running, log: self.shared.logs.operator_log() })
     }
 
     fn broken(&self) -> BoxFuture<'static, anyhow::Error> {

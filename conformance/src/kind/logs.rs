@@ -26,6 +26,9 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// How often that is done.
 const ATTEMPTS: usize = 10;
 
+/// The exit code of what SIGKILL has ended.
+const KILLED: i32 = 128 + 9;
+
 /// Namespaces whose pods are the cluster's own.
 const OF_THE_CLUSTER: [&str; 3] = ["kube-system", "kube-public", "local-path-storage"];
 
@@ -43,12 +46,25 @@ pub struct Operator {
 pub struct Known {
     /// Restarts of the operator's containers, by the uid of their pod: those of pods that are gone count on.
     restarts: BTreeMap<String, u32>,
+    /// The operator's containers that were killed when their grace period was over, by the uid of their pod and their names.
+    killed: BTreeSet<(String, String)>,
 }
 
 impl Known {
     /// How often the operator under test has ended by itself.
     pub fn operator_restarts(&self) -> u32 {
         self.restarts.values().sum()
+    }
+
+    /// How often the operator under test did not end when it was asked to.
+    pub fn operator_killed(&self) -> u32 {
+        u32::try_from(self.killed.len()).unwrap_or(u32::MAX)
+    }
+
+    fn note(&mut self, pod: &Pod) {
+        let uid = pod.uid().unwrap_or_default();
+        self.killed.extend(killed(pod).map(|container| (uid.clone(), container.to_owned())));
+        self.restarts.insert(uid, restarts(pod));
     }
 }
 
@@ -145,7 +161,9 @@ impl Follower {
         while let Some(event) = events.next().await {
             match event {
                 Ok(Event::Apply(pod) | Event::InitApply(pod)) => self.seen(&pod),
-                Ok(Event::Delete(_) | Event::Init | Event::InitDone) => {}
+                // The last state of its containers may come with the end of the pod.
+                Ok(Event::Delete(pod)) => self.gone(&pod),
+                Ok(Event::Init | Event::InitDone) => {}
                 Err(error) => tracing::debug!(%error, "the watch of pods broke, opening it again"),
             }
             while self.streams.try_join_next().is_some() {}
@@ -161,9 +179,7 @@ impl Follower {
         }
         let of_operator = self.is_operator(pod);
         if of_operator {
-            self.tell.send_modify(|known| {
-                known.restarts.insert(pod.uid().unwrap_or_default(), restarts(pod));
-            });
+            self.tell.send_modify(|known| known.note(pod));
         }
         for container in statuses(pod) {
             for (id, previous) in started(container) {
@@ -171,6 +187,12 @@ impl Follower {
                     self.follow(pod, &container.name, previous, of_operator);
                 }
             }
+        }
+    }
+
+    fn gone(&self, pod: &Pod) {
+        if self.is_operator(pod) {
+            self.tell.send_modify(|known| known.note(pod));
         }
     }
 
@@ -196,6 +218,17 @@ impl Follower {
             }
         });
     }
+}
+
+/// The containers of a pod that was deleted, and given time to end, which have not used it: they were killed (SIGKILL) after it.
+fn killed(pod: &Pod) -> impl Iterator<Item = &str> {
+    let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or_default();
+    let asked = pod.metadata.deletion_timestamp.is_some() && grace > 0;
+    let ended = |container: &ContainerStatus| {
+        let ended = container.state.as_ref().and_then(|state| state.terminated.as_ref());
+        ended.is_some_and(|ended| ended.exit_code == KILLED && ended.reason.as_deref() != Some("OOMKilled"))
+    };
+    statuses(pod).filter(move |container| asked && ended(container)).map(|container| container.name.as_str())
 }
 
 /// The containers of a status that have started, by their ids, and whether each is the one before the present one.
@@ -253,6 +286,36 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    const NOW: &str = "2026-01-01T00:00:00Z";
+
+    fn ended(code: i32, reason: &str, deletion: &Value) -> Pod {
+        let mut metadata = json!({ "name": "operator-x", "uid": "u" });
+        metadata.as_object_mut().unwrap().extend(deletion.as_object().unwrap().clone());
+        let state = json!({ "terminated": { "exitCode": code, "reason": reason } });
+        let containers = [status(&state, &json!({}))];
+        serde_json::from_value(json!({ "metadata": metadata, "status": { "containerStatuses": containers } })).unwrap()
+    }
+
+    #[rstest::rstest]
+    #[case::ignores_sigterm(137, "Error", json!({ "deletionTimestamp": NOW, "deletionGracePeriodSeconds": 30 }), 1)]
+    #[case::ends(0, "Completed", json!({ "deletionTimestamp": NOW, "deletionGracePeriodSeconds": 30 }), 0)]
+    #[case::was_to_be_killed(137, "Error", json!({ "deletionTimestamp": NOW, "deletionGracePeriodSeconds": 0 }), 0)]
+    #[case::was_not_asked(137, "Error", json!({}), 0)]
+    #[case::has_no_memory(137, "OOMKilled", json!({ "deletionTimestamp": NOW, "deletionGracePeriodSeconds": 30 }), 0)]
+    fn an_operator_that_outlives_its_grace_was_killed(
+        #[case] code: i32,
+        #[case] reason: &str,
+        #[case] deletion: Value,
+        #[case] times: u32,
+    ) {
+        let mut known = Known::default();
+        // Each state is seen more than once.
+        for _ in 0..2 {
+            known.note(&ended(code, reason, &deletion));
+        }
+        assert_eq!(known.operator_killed(), times);
+    }
 
     fn status(state: &Value, last: &Value) -> ContainerStatus {
         serde_json::from_value(json!({ "name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 1,

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::pods::rolled_out;
 use super::ready::{Missing, Seen, unless, until};
+use crate::environment::FAULT_WITHIN;
 use crate::implementation::Unusable;
 
 /// How long a Deployment may take until its pods are ready, with its images in the nodes.
@@ -24,6 +25,10 @@ const GONE_WITHIN: Duration = Duration::from_mins(1);
 const REACHED_WITHIN: Duration = Duration::from_secs(30);
 /// How often that is tried: nothing tells when a proxy has learnt of an endpoint.
 const ASK: Duration = Duration::from_millis(100);
+
+// The most that a fault of the operator waits for.
+const _: () =
+    assert!(GONE_WITHIN.as_secs() + READY_WITHIN.as_secs() + REACHED_WITHIN.as_secs() < FAULT_WITHIN.as_secs());
 
 /// A Deployment by which an operator runs.
 #[derive(Clone)]

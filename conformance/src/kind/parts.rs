@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 
+use super::docker;
 use super::settings::{ImageSource, PerconaKind, Settings};
 use crate::exit::Exit;
 use crate::images::{self, Bundle, Images, Programs};
@@ -62,12 +63,9 @@ impl Built {
             (bundle.images, bundle.minio)
         } else {
             let probe = settings.probe();
-            ensure!(
-                probe.is_file(),
-                "the images need the workload's program, and there is no {}: `cargo build -p conformance --bins` makes it, \
-                 which `just e2e` does",
-                probe.display()
-            );
+            if !probe.is_file() {
+                return Err(no_probe(&probe));
+            }
             build(workshop, settings, &implementation).await?;
             let programs = Programs { operator: implementation.program(&settings.log_level), probe };
             let images = images::prepare(workshop, &programs, &cluster.workload, settings.images.into()).await?;
@@ -76,15 +74,24 @@ impl Built {
         };
         let minio = match (&settings.minio_image, settings.images, made) {
             (Some(image), ..) => image.clone(),
-            (None, _, Some(archive)) => images::load(workshop, &archive).await?,
+            (None, _, Some(archive)) => images::load(workshop, &archive, &docker::host()).await?,
             (None, ImageSource::Offline, None) => {
                 let archive = images::minio(workshop, &settings.tools).await?;
-                images::load(workshop, &archive).await?
+                images::load(workshop, &archive, &docker::host()).await?
             }
             (None, ImageSource::Registry, None) => MINIO.to_owned(),
         };
         Ok(Self { implementation, program, images, minio })
     }
+}
+
+fn no_probe(probe: &Path) -> anyhow::Error {
+    let message = format!(
+        "the images need the workload's program, and there is no {}: `cargo build -p conformance --bins` makes it, which \
+         `just e2e` does",
+        probe.display()
+    );
+    StartError { exit: Exit::MissingTool, message }.into()
 }
 
 async fn build(workshop: &Workshop, settings: &Settings, implementation: &Implementation) -> anyhow::Result<()> {
@@ -116,4 +123,14 @@ pub(super) fn node_image(settings: &Settings) -> anyhow::Result<String> {
 /// A file that must be there, absolute.
 pub(super) fn existing(path: &Path) -> anyhow::Result<PathBuf> {
     std::fs::canonicalize(path).with_context(|| format!("reading {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workload_that_was_not_built_is_a_missing_program() {
+        assert_eq!(StartError::of(&no_probe(Path::new("/nowhere/dittofs-probe"))).exit, Exit::MissingTool);
+    }
 }

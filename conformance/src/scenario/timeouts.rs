@@ -10,6 +10,7 @@ use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::duration;
+use crate::environment::FAULT_WITHIN;
 
 /// The names. A default bounds the embedded environment on two busy cores; slower ones scale all of them at once
 /// (`--timeout-multiplier`), and a scenario may override one under `timeouts`.
@@ -94,9 +95,11 @@ impl TimeoutName {
             Self::Reaction => 1,
             Self::Apply => 10,
             Self::Assert | Self::Sql | Self::Http | Self::S3 | Self::Script => 20,
-            Self::Deletion | Self::ProgressDeadline | Self::Fault | Self::Database => 30,
+            Self::Deletion | Self::ProgressDeadline | Self::Database => 30,
             Self::DatabaseReady | Self::Rollout => 60,
             Self::Backup => 120,
+            // An operator that does not get ready again in its own time is to fail, and not the environment.
+            Self::Fault => FAULT_WITHIN.as_secs(),
         })
     }
 }

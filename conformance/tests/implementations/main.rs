@@ -6,6 +6,7 @@
 
 mod fake;
 mod operator;
+mod restart;
 mod upgrade;
 
 use std::process::{Command, ExitCode};
@@ -55,7 +56,8 @@ fn main() -> ExitCode {
         upgrade("an_upgrade_without_cause_rolls_nothing", "--database-wait-timeout=8s", None),
         upgrade("an_upgrade_that_rolls_the_pods_fails", "--database-wait-timeout=9s", Some("rollouts")),
     ];
-    libtest_mimic::run(&arguments, trials.into()).exit_code()
+    let trials = trials.into_iter().chain(restart::trials(&this, "127.0.0.1:${healthPort}")).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 /// An implementation that cannot be started: exit code 11, and a report in which no scenario has a verdict and each says

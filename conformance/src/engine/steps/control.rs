@@ -158,13 +158,44 @@ fn secret_of(name: &str, fields: &Value) -> Object {
     object
 }
 
-/// Clears what is still in force, each within a `limit` of its own; what cannot be cleared is told.
-pub async fn clear_all(context: &mut Context, limit: impl Fn() -> Deadline) -> Vec<Failure> {
-    let mut failures = Vec::new();
+/// Clears what is still in force, each within a `limit` of its own; what cannot be cleared is told, and whose fault that is.
+pub async fn clear_all(context: &mut Context, limit: impl Fn() -> Deadline) -> Vec<Trouble> {
+    let mut troubles = Vec::new();
     for (name, fault) in std::mem::take(&mut context.faults) {
         if let Err(trouble) = clear(&fault, context, &limit()).await {
-            failures.push(Failure::new(format!("fault {name}: {trouble:?}")));
+            troubles.push(uncleared(&name, trouble));
         }
     }
-    failures
+    troubles
+}
+
+/// What it means for a scenario that its fault `name` was not cleared: an operator that does not come back has failed, and all
+/// else is the environment's.
+fn uncleared(name: &str, trouble: Trouble) -> Trouble {
+    match trouble {
+        Trouble::Failed(failure) => {
+            Failure { message: format!("clearing fault {name}: {}", failure.message), ..failure }.into()
+        }
+        Trouble::Broken(reason) | Trouble::Unsupported(reason) => {
+            Trouble::broken(format!("clearing fault {name}: {reason}"))
+        }
+        Trouble::Interrupted => Trouble::Interrupted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::EnvironmentError;
+
+    #[test]
+    fn a_fault_that_is_not_cleared_is_the_operator_s_only_when_the_environment_says_so() {
+        let told = |error: EnvironmentError| uncleared("stopped", error.into());
+        let violated = EnvironmentError::Violated("not ready within 30 s".to_owned());
+        let failed = Failure::new("clearing fault stopped: not ready within 30 s");
+        assert_eq!(told(violated), Trouble::Failed(failed));
+        let broken = Trouble::broken("clearing fault stopped: no disk");
+        assert_eq!(told(EnvironmentError::Broken("no disk".to_owned())), broken);
+        assert_eq!(told(EnvironmentError::Unsupported("no disk".to_owned())), broken);
+    }
 }
