@@ -13,6 +13,11 @@ default:
 bootstrap:
     ci/bootstrap
 
+# Ubuntu: install Debian's keyring, by which the package of pgBackRest is verified (by sudo, unless it is there)
+debian-keyring:
+    test -e /usr/share/keyrings/debian-archive-keyring.gpg || \
+        (sudo apt-get update && sudo apt-get install --yes debian-archive-keyring)
+
 # Build everything
 build:
     cargo build --workspace --all-targets

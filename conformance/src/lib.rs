@@ -17,6 +17,7 @@ pub mod hosts;
 pub mod https;
 pub mod images;
 pub mod implementation;
+pub mod inert;
 pub mod kind;
 pub mod nextest;
 pub mod node;

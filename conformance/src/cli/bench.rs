@@ -21,6 +21,7 @@ use crate::engine::schedule::{Order, Pace, Progress, plan, run};
 use crate::engine::{Job, Missing, Settings, Sighting, Verdict};
 use crate::environment::{Description, Environment, Isolation, LeaseRequest, Site};
 use crate::exit::Exit;
+use crate::inert::inert;
 use crate::report::{Counts, exit};
 use crate::supervisor::{Plan, Supervised};
 use crate::tools::Display;
@@ -198,7 +199,7 @@ async fn together(
         let Progress::Ended(outcome) = progress else { return };
         if outcome.verdict != Verdict::Passed {
             let reason = outcome.reason.as_deref().unwrap_or("no reason is known");
-            anstream::eprintln!("{} {}: {reason}", outcome.scenario, outcome.verdict.as_str());
+            anstream::eprintln!("{} {}: {}", outcome.scenario, outcome.verdict.as_str(), inert(reason));
         }
         counts.add(outcome.verdict);
         sightings.extend(outcome.sightings);

@@ -8,6 +8,7 @@ use clap::Args;
 use super::CliError;
 use crate::engine::remove_namespaces;
 use crate::exit::Exit;
+use crate::supervisor::StartError;
 use crate::{existing, supervisor};
 
 /// How long the namespaces of a cluster may take to go: its pods get their grace.
@@ -42,7 +43,11 @@ impl Clean {
 
     /// Whether nothing is left of them.
     async fn namespaces(&self) -> Result<bool, CliError> {
-        let (cluster, client) = existing::client(self.kubeconfig.as_deref(), self.context.as_deref()).await?;
+        let connected = existing::client(self.kubeconfig.as_deref(), self.context.as_deref()).await;
+        let (cluster, client) = connected.map_err(|error| {
+            let error = StartError::of(&error);
+            CliError::new(error.exit, error)
+        })?;
         let removed = remove_namespaces(&client, NAMESPACES_WITHIN).await;
         let (removed, left) = removed.map_err(|error| failed(format!("{cluster} cannot be used: {error}")))?;
         anstream::println!("removed {} namespace(s) of {cluster}", removed.len());

@@ -12,7 +12,8 @@ use crate::report::{SavedReport, comparison};
 /// Put reports side by side.
 ///
 /// Prints a Markdown table: how each scenario ended in each report, `not tried` where a report does not have it, and the
-/// reasons of what did not pass. Where an implementation declares to differ, `passed` says so, with the differences.
+/// reasons of what did not pass. Where an implementation declares to differ, `passed` says so, with the differences. A
+/// report of scenarios that are gone, or that cover something else by now, is marked.
 #[derive(Clone, Debug, Args)]
 pub struct Compare {
     /// The reports: report.json of runs
@@ -28,8 +29,7 @@ impl Compare {
     pub async fn perform(self) -> Result<Exit, CliError> {
         let reports: Result<Vec<_>, _> = self.reports.iter().map(|path| SavedReport::read(path)).collect();
         let reports = reports.map_err(|error| CliError::new(Exit::Usage, error))?;
-        let entries = Selection::all(self.scenarios).open().await?.entries()?;
-        let scenarios: Vec<String> = entries.into_iter().map(|entry| entry.name).collect();
+        let scenarios = Selection::all(self.scenarios).open().await?.entries()?;
         anstream::print!("{}", comparison(&scenarios, &reports));
         Ok(Exit::Ok)
     }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::environment::EnvironmentError;
 use crate::exit::Exit;
+use crate::inert::inert;
 use crate::redact::redact;
 use crate::report::{ReportError, SkipError};
 use crate::scenario::LoadError;
@@ -54,7 +55,8 @@ impl fmt::Display for CliError {
         if self.rendered {
             return f.write_str(&self.message);
         }
-        write!(f, "{ERROR}error:{ERROR:#} {}", self.message)
+        // It may hold the end of a build's log, or what an operator said last.
+        write!(f, "{ERROR}error:{ERROR:#} {}", inert(&self.message))
     }
 }
 
@@ -83,5 +85,16 @@ impl From<ReportError> for CliError {
 impl From<SkipError> for CliError {
     fn from(error: SkipError) -> Self {
         Self::new(Exit::Usage, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_build_has_said_is_no_command() {
+        let told = CliError::new(Exit::Implementation, "it ended with 1:\n::error::y\n##[group]z").to_string();
+        assert!(told.ends_with(" it ended with 1:\n:\\:error::y\n##\\[group]z"), "{told}");
     }
 }

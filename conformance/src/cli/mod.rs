@@ -35,6 +35,7 @@ use crate::exit::Exit;
 pub use error::CliError;
 pub use home::{report_directory, sources};
 pub use options::EnvironmentOptions;
+pub use run::timeout_multiplier;
 
 /// Judges operators for `DittoServer`s on the Percona Operator for PostgreSQL.
 ///

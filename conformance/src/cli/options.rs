@@ -288,7 +288,8 @@ impl EnvironmentOptions {
             }
             Kind::Existing => {
                 let options = self.existing.options(self.implementation()?, &self.operator_log, &self.tools);
-                Ok(Arc::new(Box::pin(Existing::start(&options, display, interrupted)).await?))
+                let started = Box::pin(Existing::start(&options, display, interrupted)).await;
+                Ok(Arc::new(started.map_err(|error| CliError::environment(&error))?))
             }
         }
     }

@@ -6,6 +6,7 @@ use std::io::BufRead as _;
 use tokio::sync::mpsc;
 
 use crate::engine::Paused;
+use crate::inert::inert;
 
 /// Shows each pause and ends it when the person presses Enter, one after the other.
 pub(super) fn listen() -> mpsc::Sender<Paused> {
@@ -44,7 +45,7 @@ fn lines_of_standard_input() -> mpsc::Receiver<()> {
 fn text(paused: &Paused) -> String {
     let mut text = format!("\npaused: {} did not pass, and everything is still there\n", paused.scenario);
     if let Some(reason) = paused.reason.as_deref().and_then(|reason| reason.lines().next()) {
-        let _ = writeln!(text, "  why        {reason}");
+        let _ = writeln!(text, "  why        {}", inert(reason));
     }
     let _ = writeln!(text, "  namespace  {}", paused.namespace);
     if let Some(kubeconfig) = &paused.kubeconfig {

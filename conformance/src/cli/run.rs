@@ -15,7 +15,8 @@ use crate::engine::schedule::{Order, Pace, Progress, plan, run};
 use crate::engine::{Job, Missing, Outcome, Settings, Verdict};
 use crate::environment::{Environment, EnvironmentError};
 use crate::exit::Exit;
-use crate::report::{AllowedSkips, Console, Files, RunReport, State, exit, github};
+use crate::inert::inert;
+use crate::report::{AllowedSkips, Console, Files, RunReport, State, exit};
 use crate::tools::Display;
 
 /// Run scenarios.
@@ -62,7 +63,7 @@ struct RunOptions {
     #[arg(long, value_enum, value_name = "FORM")]
     annotations: Option<Annotations>,
     /// Scale every deadline, for a slow machine
-    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = multiplier)]
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = timeout_multiplier)]
     timeout_multiplier: f64,
     /// Where the reports go
     #[arg(long, value_name = "DIR")]
@@ -84,7 +85,8 @@ enum Annotations {
     None,
 }
 
-fn multiplier(text: &str) -> Result<f64, String> {
+/// What `--timeout-multiplier` may be.
+pub fn timeout_multiplier(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if (0.1..=100.0).contains(&value) => Ok(value),
         _ => Err("expected a number between 0.1 and 100".to_owned()),
@@ -199,8 +201,8 @@ impl Run {
                     unwritten.get_or_insert(error);
                 }
                 console.ended(&outcome);
-                if let Some(annotation) = github(&outcome).filter(|_| annotates) {
-                    console.line(&annotation);
+                if annotates {
+                    console.annotate(&outcome);
                 }
                 report.add(*outcome);
                 if let Err(error) = files.write(&report) {
@@ -250,7 +252,7 @@ fn verdict(run: &RunReport, allowed: Option<&AllowedSkips>) -> Exit {
     let exit = exit(&run.counts, run.state == State::Interrupted);
     let problems = allowed.map(|allowed| allowed.problems(&run.outcomes)).unwrap_or_default();
     for problem in &problems {
-        anstream::eprintln!("--no-skips: {problem}");
+        anstream::eprintln!("--no-skips: {}", inert(problem));
     }
     if exit == Exit::Ok && !problems.is_empty() { Exit::Skipped } else { exit }
 }

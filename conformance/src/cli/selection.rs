@@ -114,7 +114,8 @@ impl Selected {
         let covers = |scenario: &Scenario| scenario.covers.iter().any(|id| wanted.contains(id.as_str()));
         entries.retain(|entry| entry.scenario.as_ref().map_or(true, covers));
         if entries.is_empty() {
-            return Err(CliError::new(Exit::Usage, "no scenario that is selected covers a requirement of that level"));
+            let nothing = "no scenario that is selected covers a requirement of that level";
+            return Err(CliError::new(Exit::NothingSelected, nothing));
         }
         Ok(entries)
     }
@@ -183,5 +184,22 @@ impl Selected {
         let noun = if count == 1 { "mistake" } else { "mistakes" };
         let text = format!("{}\n{count} {noun}; {not_done}", render(&problems, width, coloured()));
         Err(CliError::rendered(Exit::Usage, text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_that_no_selected_scenario_has_selects_nothing() {
+        let selected = |level| Selected {
+            directory: Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios"),
+            everything: false,
+            filter: Filter::new(["=precedence/no_database_means_sqlite"]),
+            levels: vec![level],
+        };
+        assert_eq!(selected(Level::Core).entries().unwrap().len(), 1);
+        assert_eq!(selected(Level::Provisional).entries().unwrap_err().exit(), Exit::NothingSelected);
     }
 }

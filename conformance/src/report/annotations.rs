@@ -3,6 +3,7 @@
 //! The form: <https://docs.github.com/actions/reference/workflow-commands-for-github-actions>.
 
 use crate::engine::{Outcome, Verdict};
+use crate::inert::inert;
 
 /// The annotation of an outcome; `None` when there is nothing to show.
 pub fn github(outcome: &Outcome) -> Option<String> {
@@ -23,7 +24,7 @@ pub fn github(outcome: &Outcome) -> Option<String> {
     properties.push(format!("title={}", property(&title)));
     let failure = outcome.failures.first().map(|failure| failure.message.as_str());
     let message = failure.or(outcome.reason.as_deref()).unwrap_or_default();
-    Some(format!("::error {}::{}", properties.join(","), data(message)))
+    Some(format!("::error {}::{}", properties.join(","), data(&inert(message))))
 }
 
 /// What would end a command, escaped.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::State;
 use crate::engine::{Rate, Verdict};
 use crate::environment::{Declared, Description};
+use crate::scenario::Entry;
 
 /// A report, read from its file. Fields that are not asked for are passed over, and those that older reports do not have
 /// are empty: reports of other versions can be read.
@@ -130,6 +131,24 @@ impl SavedReport {
         let untold = self.scenarios.keys().filter(|name| !tried.contains(name));
         let names: BTreeSet<&String> = bad.into_iter().map(|outcome| &outcome.scenario).chain(untold).collect();
         names.into_iter().cloned().collect()
+    }
+
+    /// The scenarios that it tried and that are not among those of `now`, in the order of their names.
+    pub fn unknown(&self, now: &[Entry]) -> Vec<&str> {
+        let known: BTreeSet<&str> = now.iter().map(|entry| entry.name.as_str()).collect();
+        let tried: BTreeSet<&str> = self.outcomes.iter().map(|outcome| outcome.scenario.as_str()).collect();
+        tried.into_iter().filter(|name| !known.contains(name)).collect()
+    }
+
+    /// Its scenarios that cover something else among those of `now`, in the order of their names. An older report, which does
+    /// not say what they covered, has none.
+    pub fn changed(&self, now: &[Entry]) -> Vec<&str> {
+        let changed = |name: &str, covered: &BTreeSet<String>| {
+            let entry = now.iter().find(|entry| entry.name == name);
+            entry.and_then(|entry| entry.scenario.as_ref().ok()).is_some_and(|scenario| scenario.covers != *covered)
+        };
+        let all = self.scenarios.iter();
+        all.filter(|(name, covered)| changed(name, covered)).map(|(name, _)| name.as_str()).collect()
     }
 
     /// How `scenario` ended: with repetitions, the first of the results that matter most, with what any of them declared

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use miette::{NamedSource, SourceSpan};
+use miette::{MietteSpanContents, NamedSource, SourceSpan};
 
 use super::types::Position;
 
@@ -75,7 +75,7 @@ pub struct Diagnostic {
     span: SourceSpan,
 }
 
-/// miette wants a source that it can borrow from the diagnostic itself.
+/// miette wants a source that it can borrow from the diagnostic itself, and counts columns in bytes when it is left to it.
 #[derive(Clone, Debug, PartialEq)]
 struct Shared(Source);
 
@@ -86,7 +86,12 @@ impl miette::SourceCode for Shared {
         before: usize,
         after: usize,
     ) -> Result<Box<dyn miette::SpanContents<'a> + 'a>, miette::MietteError> {
-        self.0.0.read_span(span, before, after)
+        let contents = self.0.0.read_span(span, before, after)?;
+        let column = self.0.position(contents.span().offset()).column.saturating_sub(1);
+        let column = usize::try_from(column).unwrap_or_default();
+        let (name, line, count) = (self.0.name().to_owned(), contents.line(), contents.line_count());
+        let counted = MietteSpanContents::new_named(name, contents.data(), *contents.span(), line, column, count);
+        Ok(Box::new(counted.with_language("YAML")))
     }
 }
 
@@ -157,4 +162,19 @@ pub fn render(diagnostics: &[Diagnostic], width: usize, colour: bool) -> String 
         let _ = handler.render_report(&mut text, diagnostic);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_count_columns_in_characters() {
+        let source = Source::new("a.yaml", "claim: a\nname: é ${y}\n");
+        let at = source.text().find('$').unwrap();
+        let problem = Diagnostic::new(&source, at..at + 4, "unknown binding");
+        assert_eq!(problem.line().to_string(), "a.yaml:2:9: unknown binding");
+        let shown = render(&[problem], 80, false);
+        assert!(shown.contains("[a.yaml:2:9]"), "{shown}");
+    }
 }

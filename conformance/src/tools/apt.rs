@@ -1,7 +1,7 @@
 //! Debian packages, fetched and unpacked without installing anything and without being root.
 //!
 //! apt works on a private copy of its state, so the machine's is neither read nor changed; what it downloads is verified
-//! by the signed metadata of the archive and the keyring of the machine.
+//! by the signed metadata of the archive and a keyring of the machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::process::Launch;
 /// Where Debian is when the machine names no mirror of it.
 const DEBIAN: &str = "http://deb.debian.org/debian";
 
-/// Where Debian's keyring is when the machine's sources name none.
+/// Where the package of Debian's keyring puts it, on Debian and on Ubuntu.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// apt with a state of its own, which goes away with it.
@@ -32,11 +32,14 @@ struct Mirror {
 }
 
 impl<'a> Apt<'a> {
-    /// Reads the package lists of `suite` (such as `trixie`); `None` is the release that this machine runs.
+    /// Reads the package lists of Debian's `suite` (such as `trixie`); `None` is the release that this machine runs, which may
+    /// be Ubuntu's.
     pub(crate) async fn open(workshop: &'a Workshop, suite: Option<&str>, step: &Step) -> Result<Self, ToolError> {
         for program in ["apt-get", "dpkg-deb"] {
             on_path(program).ok_or_else(|| unavailable(&format!("there is no {program} on the PATH")))?;
         }
+        let Mirror { uri, keyring } = mirror(&machine_sources(), suite);
+        let keyring = usable(keyring, suite, |path| Path::new(path).exists())?;
         let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
         let suite = suite
             .or_else(|| codename(&release))
@@ -47,8 +50,6 @@ impl<'a> Apt<'a> {
             let path = directory.join(part);
             fs::create_dir_all(&path).map_err(ToolError::file("create", path))?;
         }
-        let Mirror { uri, keyring } = mirror(&machine_sources());
-        let keyring = keyring.filter(|keyring| Path::new(keyring).exists());
         let signed = keyring.map(|keyring| format!("[signed-by={keyring}] ")).unwrap_or_default();
         for (file, text) in [("sources.list", format!("deb {signed}{uri} {suite} main\n")), ("status", String::new())] {
             fs::write(directory.join(file), text).map_err(ToolError::file("write", directory.join(file)))?;
@@ -151,16 +152,38 @@ fn machine_sources() -> Vec<String> {
     paths.iter().filter_map(|path| fs::read_to_string(path).ok()).collect()
 }
 
-/// The mirror of Debian (or Ubuntu) that the machine uses itself, in both formats of `sources.list(5)`.
-fn mirror(sources: &[String]) -> Mirror {
+/// The mirror that the machine uses itself, in both formats of `sources.list(5)`: of Debian, when one of its suites is named,
+/// else of what it runs. Ubuntu's has no suites of Debian.
+fn mirror(sources: &[String], suite: Option<&str>) -> Mirror {
     sources
         .iter()
         .flat_map(|text| one_line(text).chain(stanzas(text)).collect::<Vec<_>>())
         .find(|mirror| {
             let path = mirror.uri.trim_end_matches('/');
-            path.ends_with("/debian") || path.ends_with("/ubuntu")
+            path.ends_with("/debian") || (suite.is_none() && path.ends_with("/ubuntu"))
         })
         .unwrap_or_else(|| Mirror { uri: DEBIAN.to_owned(), keyring: Some(KEYRING.to_owned()) })
+}
+
+/// The keyring to verify by; `None`: those that apt trusts on this machine.
+///
+/// # Errors
+/// A suite of Debian is named, and neither the keyring that goes with its mirror nor Debian's own is there: another
+/// distribution's apt trusts no key of Debian.
+fn usable(
+    keyring: Option<String>,
+    suite: Option<&str>,
+    exists: impl Fn(&str) -> bool,
+) -> Result<Option<String>, ToolError> {
+    match (keyring, suite) {
+        (Some(keyring), _) if exists(&keyring) => Ok(Some(keyring)),
+        (_, Some(_)) if exists(KEYRING) => Ok(Some(KEYRING.to_owned())),
+        (Some(keyring), Some(suite)) => Err(unavailable(&format!(
+            "the packages of Debian {suite} cannot be verified, there is no {keyring} (the package debian-archive-keyring \
+             has {KEYRING}, on Ubuntu too: install it)"
+        ))),
+        _ => Ok(None),
+    }
 }
 
 /// `deb [signed-by=…] URI suite component…`
@@ -191,6 +214,8 @@ mod tests {
 
     use super::*;
 
+    const UBUNTU: &str = "Types: deb\nURIs: http://archive.ubuntu.com/ubuntu\nSuites: noble\nSigned-By: /u.gpg\n";
+
     #[rstest]
     #[case::stanza(
         "Types: deb\n# a snapshot\nURIs: http://mirror.example/debian\nSuites: bookworm\nSigned-By: /k.gpg\n\n\
@@ -208,7 +233,43 @@ mod tests {
     #[case::nothing("", DEBIAN, Some(KEYRING))]
     fn the_mirror_of_the_machine_is_used(#[case] text: &str, #[case] uri: &str, #[case] keyring: Option<&str>) {
         let expected = Mirror { uri: uri.to_owned(), keyring: keyring.map(str::to_owned) };
-        assert_eq!(mirror(&[text.to_owned()]), expected);
+        assert_eq!(mirror(&[text.to_owned()], None), expected);
+    }
+
+    #[rstest]
+    #[case::ubuntu(&[UBUNTU], DEBIAN, Some(KEYRING))]
+    #[case::both(&[UBUNTU, "deb [signed-by=/d.gpg] http://m/debian trixie main"], "http://m/debian", Some("/d.gpg"))]
+    #[case::debian(&["deb http://m/debian/ bookworm main"], "http://m/debian/", None)]
+    fn a_suite_of_debian_is_at_a_mirror_of_debian(
+        #[case] sources: &[&str],
+        #[case] uri: &str,
+        #[case] keyring: Option<&str>,
+    ) {
+        let sources: Vec<String> = sources.iter().map(|text| (*text).to_owned()).collect();
+        let expected = Mirror { uri: uri.to_owned(), keyring: keyring.map(str::to_owned) };
+        assert_eq!(mirror(&sources, Some("trixie")), expected);
+    }
+
+    #[rstest]
+    #[case::told(Some("/d.gpg"), &["/d.gpg", KEYRING], Some("/d.gpg"))]
+    #[case::gone(Some("/d.gpg"), &[KEYRING], Some(KEYRING))]
+    #[case::inline(None, &[KEYRING], Some(KEYRING))]
+    #[case::trusted_anyway(None, &[], None)]
+    fn a_suite_of_debian_is_verified_by_a_keyring_of_debian(
+        #[case] told: Option<&str>,
+        #[case] there: &[&str],
+        #[case] expected: Option<&str>,
+    ) {
+        let found = usable(told.map(str::to_owned), Some("trixie"), |path| there.contains(&path)).unwrap();
+        assert_eq!(found.as_deref(), expected);
+    }
+
+    #[test]
+    fn a_keyring_that_is_missing_says_which_package_has_it() {
+        let told = || Some(KEYRING.to_owned());
+        let error = usable(told(), Some("trixie"), |_| false).unwrap_err().to_string();
+        assert!(error.contains("Debian trixie") && error.contains("debian-archive-keyring has"), "{error}");
+        assert_eq!(usable(told(), None, |_| false).unwrap(), None, "of its own release, the machine trusts the keys");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::apt::Apt;
 use super::cache::Origin;
 use super::command::Workshop;
 use super::error::ToolError;
-use super::tool::{Options, Tool, entry_name, named, on_path};
+use super::tool::{Options, Tool, entry_name, named};
 use super::versions::{parse, versions};
 
 const PROGRAM: &str = "pgbackrest";
@@ -27,12 +27,11 @@ pub(super) async fn find(workshop: &Workshop, options: &Options) -> Result<Optio
         }
         return Ok(Some(tool));
     }
-    if let Some(path) = on_path(PROGRAM) {
-        let tool = Tool::inspect(workshop, &path, "on this machine", "version").await?;
+    if let Some(tool) = Tool::found(workshop, PROGRAM, "version").await? {
         if is_new_enough(&tool.version) {
             return Ok(Some(tool));
         }
-        tracing::debug!(path = %path.display(), version = tool.version, "too old: {}", wanted());
+        tracing::debug!(path = %tool.path.display(), version = tool.version, "too old: {}", wanted());
     }
     Ok(workshop.cache.find(&entry())?.map(|entry| Tool::cached(&entry, PACKAGED)))
 }

@@ -7,7 +7,7 @@ use super::command::Workshop;
 use super::download::Download;
 use super::error::ToolError;
 use super::go::Build;
-use super::tool::{Tool, entry_name, named, on_path};
+use super::tool::{Tool, entry_name, named};
 use super::versions::parse;
 
 /// Where to find it, and how to get it.
@@ -47,12 +47,11 @@ impl Program {
             }
             return Ok(Some(tool));
         }
-        if let Some(path) = on_path(self.name) {
-            let tool = Tool::inspect(workshop, &path, "on this machine", self.ask).await?;
+        if let Some(tool) = Tool::found(workshop, self.name, self.ask).await? {
             if self.is_new_enough(&tool.version) {
                 return Ok(Some(tool));
             }
-            tracing::debug!(path = %path.display(), version = tool.version, "too old");
+            tracing::debug!(path = %tool.path.display(), version = tool.version, "too old");
         }
         let entry = workshop.cache.find(&entry_name(self.name, self.version))?;
         Ok(entry.map(|entry| Tool::cached(&entry, self.name)))
@@ -127,15 +126,29 @@ mod tests {
         assert!(program(None).is_new_enough("unknown"));
     }
 
+    /// A workshop where every command ends with 1.
+    fn workshop(directory: &Path) -> Workshop {
+        let run = Arc::new(Run::create(directory).unwrap());
+        Workshop {
+            cache: Cache::open(directory.join("cache")).unwrap(),
+            spawner: Spawner::new(run, Some("/bin/false".into())).unwrap(),
+            progress: Progress::silent(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_does_not_work_is_passed_over_unless_the_user_names_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let workshop = workshop(directory.path());
+        let shim = Program { name: "false", ..program(None) };
+        assert_eq!(shim.find(&workshop, None).await.unwrap(), None);
+        assert!(shim.find(&workshop, Some(&"/bin/false".into())).await.unwrap_err().is_unavailable());
+    }
+
     #[tokio::test]
     async fn what_nobody_has_is_not_found_and_what_the_user_names_must_be_there() {
         let directory = tempfile::tempdir().unwrap();
-        let run = Arc::new(Run::create(directory.path()).unwrap());
-        let workshop = Workshop {
-            cache: Cache::open(directory.path().join("cache")).unwrap(),
-            spawner: Spawner::new(run, None).unwrap(),
-            progress: Progress::silent(),
-        };
+        let workshop = workshop(directory.path());
         assert_eq!(program(None).find(&workshop, None).await.unwrap(), None);
         let error = program(None).find(&workshop, Some(&"/nowhere/tool".into())).await.unwrap_err();
         assert_eq!(error.to_string(), "Tool is said to be at /nowhere/tool, but nothing is there");

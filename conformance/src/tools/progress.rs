@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
+use crate::inert::inert;
+
 /// How often a step that takes long reports itself where there is no terminal.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
@@ -212,7 +214,7 @@ impl Lines {
 
     fn tell(&mut self, line: &str) {
         // Whoever closed standard error does not want to know.
-        let _ = writeln!(self.out, "{line}").and_then(|()| self.out.flush());
+        let _ = writeln!(self.out, "{}", inert(line)).and_then(|()| self.out.flush());
     }
 }
 

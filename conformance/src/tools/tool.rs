@@ -82,6 +82,19 @@ impl Tool {
         Ok(Self { path, env: env.clone(), version, source: source.to_owned(), root: None })
     }
 
+    /// The program of that name in the `PATH`. One that cannot tell its version is passed over, as if it were not there: a shim,
+    /// say, whose version manager has none of it.
+    pub(super) async fn found(workshop: &Workshop, program: &str, ask: &str) -> Result<Option<Self>, ToolError> {
+        let Some(path) = on_path(program) else { return Ok(None) };
+        match Self::inspect(workshop, &path, "on this machine", ask).await {
+            Err(error @ ToolError::Unavailable { .. }) => {
+                tracing::debug!(path = %path.display(), %error, "it does not work");
+                Ok(None)
+            }
+            inspected => inspected.map(Some),
+        }
+    }
+
     /// A program in an entry of the cache.
     pub(super) fn cached(entry: &Entry, program: &str) -> Self {
         Self {

@@ -63,7 +63,11 @@ mod tests {
         assert_ne!(names[0], names[1]);
         assert!(names.iter().all(|name| name.starts_with("demo.")), "{names:?}");
         assert_eq!(sent[1].1["note"].as_str().unwrap().len(), NOTE_LIMIT);
-        assert_eq!(sent[2].1["note"].as_str().unwrap(), format!("a{}", "ü".repeat(511)), "a character is whole or not there");
+        assert_eq!(
+            sent[2].1["note"].as_str().unwrap(),
+            format!("a{}", "ü".repeat(511)),
+            "a character is whole or not there"
+        );
         assert_eq!((&sent[0].1["type"], &sent[1].1["type"]), (&"Normal".into(), &"Warning".into()));
         insta::assert_yaml_snapshot!(sent[0], {
             "[1].metadata.name" => "<name>",

@@ -1,7 +1,5 @@
 //! Why a report does not say all that there could be.
 
-use std::collections::BTreeSet;
-
 use super::document::{RequirementReport, RequirementVerdict, ScenarioReport};
 use super::judge::Catalogue;
 use crate::engine::Verdict;
@@ -59,17 +57,11 @@ fn of_run(run: &SavedReport, catalogue: Catalogue<'_>) -> Vec<String> {
             "run {name} has not ended, or was killed: {judged} of its {planned} scenarios have a verdict"
         )),
     }
-    let known = |name: &str| catalogue.scenarios.iter().any(|entry| entry.name == name);
-    let tried: BTreeSet<&str> = run.outcomes.iter().map(|outcome| outcome.scenario.as_str()).collect();
-    let unknown: Vec<&str> = tried.into_iter().filter(|name| !known(name)).collect();
+    let unknown = run.unknown(catalogue.scenarios);
     if !unknown.is_empty() {
         reasons.push(format!("run {name} tried scenarios that are not known here: {}", unknown.join(", ")));
     }
-    let changed = |(name, covered): (&String, &BTreeSet<String>)| {
-        scenario(name, catalogue).is_some_and(|scenario| scenario.covers != *covered)
-    };
-    let changed: Vec<&str> =
-        run.scenarios.iter().filter(|entry| changed(*entry)).map(|(name, _)| name.as_str()).collect();
+    let changed = run.changed(catalogue.scenarios);
     if !changed.is_empty() {
         reasons.push(format!("since run {name}, what these scenarios cover has changed: {}", changed.join(", ")));
     }
