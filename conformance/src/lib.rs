@@ -33,4 +33,6 @@ pub mod report;
 pub mod s3;
 pub mod scenario;
 pub mod supervisor;
+#[cfg(test)]
+mod testing;
 pub mod tools;

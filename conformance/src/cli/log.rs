@@ -47,9 +47,8 @@ pub fn init(options: &LogOptions) {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Stdio};
-
     use super::*;
+    use crate::testing::passes_on_a_full_disk;
 
     /// Not a test by itself: this very program, started by the next test with a standard error that is full.
     #[test]
@@ -61,14 +60,6 @@ mod tests {
 
     #[test]
     fn a_log_that_cannot_be_written_is_no_panic() {
-        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "cli::log::tests::a_program_that_logs", "--ignored", "--nocapture"])
-            .stdin(Stdio::null())
-            .stderr(full)
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && said.contains("1 passed"), "{}: {said}", output.status);
+        passes_on_a_full_disk("cli::log::tests::a_program_that_logs");
     }
 }

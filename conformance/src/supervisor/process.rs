@@ -279,11 +279,11 @@ async fn unused(life: Life, service: &Service) {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Stdio};
     use std::task::Poll;
 
     use super::*;
     use crate::exit::Exit;
+    use crate::testing::passes_on_a_full_disk;
 
     #[tokio::test]
     async fn a_panic_is_an_error_that_can_be_told() {
@@ -304,14 +304,6 @@ mod tests {
 
     #[test]
     fn a_log_on_a_full_disk_is_no_panic() {
-        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "supervisor::process::tests::a_program_that_logs", "--ignored", "--nocapture"])
-            .stdin(Stdio::null())
-            .stderr(full)
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && said.contains("1 passed"), "{}: {said}", output.status);
+        passes_on_a_full_disk("supervisor::process::tests::a_program_that_logs");
     }
 }
