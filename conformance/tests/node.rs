@@ -237,7 +237,9 @@ async fn a_volume_that_cannot_be_set_up_holds_its_pod_back(fixture: &Fixture) {
     let site = fixture.site("volumes").await;
     let spec = |optional: bool| {
         let source = json!({"secretName": "late", "optional": optional, "items": [{"key": "uri", "path": "uri"}]});
-        let init = json!({"name": "init", "image": "shell:1", "command": ["/bin/sh", "-c", "echo begun"]});
+        let mounts = json!([{"name": "creds", "mountPath": "/creds"}]);
+        let begins = ["/bin/sh", "-c", "echo begun"];
+        let init = json!({"name": "init", "image": "shell:1", "command": begins, "volumeMounts": mounts});
         json!({"initContainers": [init], "volumes": [{"name": "creds", "secret": source}]})
     };
     site.shell("optional", "exec sleep 1000", spec(true), json!({})).await;

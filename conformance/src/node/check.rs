@@ -53,7 +53,7 @@ pub(super) struct Subject {
 /// When a probe is asked.
 ///
 /// The kubelet asks every `periodSeconds`, and not before `initialDelaySeconds` are over: for the first time within a period
-/// after the start, here at its end. A container that has not yet said yes is asked more often here, and soon after its
+/// after that, here at its end. A container that has not yet said yes is asked more often here, and soon after its
 /// start; of these extra answers only a yes counts. They thin out, so that a yes is seen after a tenth of the time that it
 /// took to come.
 #[derive(Clone, Debug)]
@@ -74,7 +74,7 @@ impl Schedule {
         Self {
             begin,
             period,
-            regular: begin + seconds(probe.initial_delay_seconds, 0).max(period),
+            regular: begin + seconds(probe.initial_delay_seconds, 0) + period,
             eager: purpose != Purpose::Liveness,
         }
     }
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn liveness_is_asked_as_the_kubelet_does() {
         let probe = Probe { initial_delay_seconds: Some(5), period_seconds: Some(3), ..Probe::default() };
-        assert_eq!(questions(&probe, Purpose::Liveness, 3), ["5000!", "8000!", "11000!"]);
+        assert_eq!(questions(&probe, Purpose::Liveness, 3), ["8000!", "11000!", "14000!"]);
         assert_eq!(questions(&Probe::default(), Purpose::Liveness, 2), ["10000!", "20000!"]);
     }
 
@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(asked[..4], ["25", "50", "75", "100"]);
         assert_eq!(
             asked.iter().filter(|at| at.ends_with('!')).take(3).collect::<Vec<_>>(),
-            ["2000!", "4000!", "6000!"]
+            ["3000!", "5000!", "7000!"]
         );
     }
 

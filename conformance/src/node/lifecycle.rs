@@ -11,6 +11,8 @@ use super::slot::{Hindrance, Phase, Role, Slot, Termination};
 
 /// Until a missing Secret, ConfigMap or claim is looked for again when no watch event says that it is there.
 const CONFIGURATION_REREAD: Duration = Duration::from_secs(10);
+/// How soon what could not be read is read again.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RestartPolicy {
@@ -140,6 +142,11 @@ impl Lifecycle {
     /// All volumes are set up, and stay so.
     pub(super) fn has_volumes(&mut self) {
         self.volumes = None;
+    }
+
+    /// What the volumes are made of could not be read.
+    pub(super) fn has_unread_volumes(&mut self, now: Timestamp) {
+        self.volumes = Some(now + READ_AGAIN);
     }
 
     /// A volume could not be set up.

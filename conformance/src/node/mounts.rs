@@ -1,7 +1,8 @@
 //! What the volumes of a pod are made of, and what of it is missing. Pure: whoever calls has read what [`references`]
 //! names.
 //!
-//! A process does not see its pod's volumes; but as under a kubelet, none starts before all of them can be set up.
+//! A process does not see its pod's volumes; but as under a kubelet, none starts before all of them can be set up. A volume
+//! that no container mounts is passed over; its claim is not, for that is what a scheduler looks at.
 
 use std::collections::BTreeSet;
 
@@ -18,12 +19,24 @@ struct Need<'a> {
 
 /// Everything that must be read before [`missing`].
 pub(super) fn references(spec: &PodSpec) -> BTreeSet<Reference> {
-    spec.volumes.iter().flatten().flat_map(needs).map(|need| need.reference).collect()
+    used(spec).flat_map(needs).map(|need| need.reference).collect()
 }
 
 /// Why volumes cannot be set up, in the kubelet's words: a message for each of those that lack something.
 pub(super) fn missing(spec: &PodSpec, namespace: &str, sources: &Sources) -> Vec<String> {
-    spec.volumes.iter().flatten().filter_map(|volume| missing_of(volume, namespace, sources)).collect()
+    used(spec).filter_map(|volume| missing_of(volume, namespace, sources)).collect()
+}
+
+fn used(spec: &PodSpec) -> impl Iterator<Item = &Volume> {
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let mounted: BTreeSet<&str> = containers
+        .flat_map(|container| {
+            let devices = container.volume_devices.iter().flatten().map(|device| device.name.as_str());
+            container.volume_mounts.iter().flatten().map(|mount| mount.name.as_str()).chain(devices)
+        })
+        .collect();
+    let volumes = spec.volumes.iter().flatten();
+    volumes.filter(move |volume| volume.persistent_volume_claim.is_some() || mounted.contains(volume.name.as_str()))
 }
 
 fn missing_of(volume: &Volume, namespace: &str, sources: &Sources) -> Option<String> {
@@ -136,7 +149,12 @@ mod tests {
     fn spec(source: Value) -> PodSpec {
         let mut volume = json!({"name": "v"});
         json_patch::merge(&mut volume, &source);
-        serde_json::from_value(json!({"containers": [], "volumes": [volume]})).unwrap()
+        serde_json::from_value(json!({"containers": [mounting(&["v"])], "volumes": [volume]})).unwrap()
+    }
+
+    fn mounting(volumes: &[&str]) -> Value {
+        let mounts = volumes.iter().map(|name| json!({"name": name, "mountPath": format!("/{name}")}));
+        json!({"name": "main", "volumeMounts": mounts.collect::<Value>()})
     }
 
     fn items(keys: &[&str]) -> Value {
@@ -197,14 +215,16 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_needed_is_read() {
-        let spec = serde_json::from_value(json!({"containers": [], "volumes": [
+    fn only_what_is_needed_and_mounted_is_read() {
+        let containers = [mounting(&["a", "b", "c", "d", "f"])];
+        let spec = serde_json::from_value(json!({"containers": containers, "volumes": [
             {"name": "a", "secret": {"secretName": "creds"}},
             {"name": "b", "configMap": {"name": "settings"}},
             {"name": "c", "configMap": {"name": "optional", "optional": true}},
             {"name": "d", "projected": {"sources": [{"secret": {"name": "creds"}}, {"secret": {"name": "keys"}}]}},
             {"name": "e", "persistentVolumeClaim": {"claimName": "data"}},
             {"name": "f", "emptyDir": {}},
+            {"name": "g", "secret": {"secretName": "unmounted"}},
         ]}));
         let expected = [
             Reference::Secret("creds".into()),

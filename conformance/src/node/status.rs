@@ -296,7 +296,9 @@ mod tests {
 
     #[test]
     fn while_its_volumes_are_not_set_up() {
-        let pod = pod(&json!({"spec": {"volumes": [{"name": "v", "secret": {"secretName": "s"}}]}}));
+        let volumes = json!([{"name": "v", "secret": {"secretName": "s"}}]);
+        let wait = json!({"name": "wait", "image": "postgres:16", "volumeMounts": [{"name": "v", "mountPath": "/v"}]});
+        let pod = pod(&json!({"spec": {"volumes": volumes, "initContainers": [wait]}}));
         let (mut lifecycle, mut writer) = made(&pod);
         lifecycle.lacks_volumes(at(1));
         let status = render(&mut writer, &pod, &lifecycle, 1);

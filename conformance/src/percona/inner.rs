@@ -115,15 +115,9 @@ impl Cluster {
 
         let primary = self.has_primary().await?;
         let server = instance.server().filter(|_| primary);
-        // PostgreSQL under a running Patroni is back in a moment. The real operator's command in its container fails,
-        // and is tried again.
-        let away = (primary && server.is_none()).then_some(AWAY_RETRY);
         // What the databases refuse keeps nothing from the status: `ready` does not prove that a user is there
         // (`contract.md`, 1.6).
-        let (done, refused) = match server {
-            Some(server) => self.sql(&server, &inner, &users).await,
-            None => (None, None),
-        };
+        let (done, again) = self.sql(server.as_deref(), primary, &inner, &users).await;
         let backups = self.backups.inner(&inner, done.is_some()).await?;
         let usable = primary || inner.data["status"]["usersRevision"] == users::revisions(&users).1;
         let pods = self.postgres_pods().await?;
@@ -133,7 +127,7 @@ impl Cluster {
             self.context.status(Kind::INNER, &self.key, &name, &status, INNER).await?;
         }
         self.roll_out().await?;
-        Ok(Next::Wait.or(backups.retry).or(away).or(refused))
+        Ok(Next::Wait.or(backups.retry).or(again))
     }
 
     /// Applies a volume claim. One that cannot become another one stays as it is, with an Event and the result: the
@@ -147,13 +141,23 @@ impl Cluster {
         if known { Ok(refusal.condition) } else { Err(error) }
     }
 
-    /// What was done in the databases; or when it is tried again, if they refused.
+    /// What was done in the databases; or when it is tried again, if they refused or are away.
     async fn sql(
         &mut self,
-        server: &Server,
+        server: Option<&Server>,
+        primary: bool,
         inner: &DynamicObject,
         users: &[(User, String)],
     ) -> (Option<Done>, Option<Duration>) {
+        let Some(server) = server else {
+            if primary {
+                // PostgreSQL under a running Patroni is back in a moment. The real operator's command in its container
+                // fails, and is tried again.
+                return (None, Some(AWAY_RETRY));
+            }
+            self.refused = 0;
+            return (None, None);
+        };
         match sql(server, inner, users).await {
             Ok(done) => {
                 self.refused = 0;

@@ -254,11 +254,14 @@ struct Projected {
 impl Projected {
     /// Why the volume cannot be set up, in a kubelet's words.
     fn missing(&self, found: Option<&DynamicObject>) -> Option<String> {
-        let (kind, part) = if self.kind == Kind::SECRET { ("secret", "secret") } else { ("configmap", "config") };
+        let is_secret = self.kind == Kind::SECRET;
+        let kind = if is_secret { "secret" } else { "configmap" };
         let Some(found) = found else { return Some(format!("{kind} \"{}\" not found", self.name)) };
         let absent = |key: &str| ["data", "binaryData"].iter().all(|field| found.data[field][key].is_null());
         let key = self.keys.iter().find(|key| absent(key))?;
-        Some(format!("references non-existent {part} key: {key}"))
+        let lacks =
+            if is_secret { "references non-existent secret" } else { "configmap references non-existent config" };
+        Some(format!("{lacks} key: {key}"))
     }
 }
 
@@ -312,7 +315,7 @@ mod tests {
         assert_eq!(missing(1, None).as_deref(), Some("configmap \"options\" not found"));
         let without = |index| missing(index, Some(object("data", "s3.conf")));
         assert_eq!(without(0).as_deref(), Some("references non-existent secret key: ca.crt"));
-        assert_eq!(without(1).as_deref(), Some("references non-existent config key: ca.crt"));
+        assert_eq!(without(1).as_deref(), Some("configmap references non-existent config key: ca.crt"));
         assert_eq!(missing(0, Some(object("data", "ca.crt"))), None);
         assert_eq!(missing(1, Some(object("binaryData", "ca.crt"))), None);
     }

@@ -108,8 +108,8 @@ pub fn revisions(users: &[(User, String)]) -> (String, String) {
 
 /// Makes the databases and roles, sets the passwords (each given as its verifier), grants and makes schemas.
 ///
-/// A defect of 2.8 is kept (`WriteUsersInPostgreSQL` in its source): each schema is tried whatever became of the roles
-/// and of the schemas before it, and it is the result of the last user's that counts.
+/// A defect of 2.8 is kept (`WriteUsersInPostgreSQL` in its source): where schemas are made, each is tried whatever became of the
+/// roles and of the schemas before it, and it is the result of the last user's that counts.
 pub async fn apply(server: &Server, users: &[(User, String)]) -> Result<(), Error> {
     let postgres = server.superuser("postgres").await?;
     for database in databases(users) {
@@ -119,6 +119,9 @@ pub async fn apply(server: &Server, users: &[(User, String)]) -> Result<(), Erro
         }
     }
     let mut result = write_roles(&postgres, users).await;
+    if users.iter().any(|(user, _)| user.schema) {
+        result = Ok(());
+    }
     for (user, _) in users {
         let schema = schema(user);
         if !schema.is_empty() && !user.databases.is_empty() {

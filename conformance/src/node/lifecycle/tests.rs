@@ -48,7 +48,8 @@ fn init_containers_run_one_after_the_other_and_before_all_others() {
 #[test]
 fn nothing_starts_before_the_volumes_are_set_up() {
     let volumes = json!([{"name": "v", "secret": {"secretName": "s"}}]);
-    let mut pod = made(json!({"initContainers": [{"name": "i0"}], "containers": [{"name": "m0"}], "volumes": volumes}));
+    let main = json!({"name": "m0", "volumeMounts": [{"name": "v", "mountPath": "/v"}]});
+    let mut pod = made(json!({"initContainers": [{"name": "i0"}], "containers": [main], "volumes": volumes}));
     let set_up = Plan { set_up: true, ..Plan::default() };
     assert_eq!((pod.plan(at(0)), pod.wants_configuration(), pod.pod_phase()), (set_up.clone(), true, "Pending"));
     pod.lacks_volumes(at(0));
@@ -57,6 +58,8 @@ fn nothing_starts_before_the_volumes_are_set_up() {
     assert_eq!(pod.plan(at(1)), set_up);
     pod.lacks_volumes(at(1));
     assert_eq!(pod.plan(at(11)), set_up);
+    pod.has_unread_volumes(at(11));
+    assert_eq!(pod.plan(at(11)), Plan { wake: Some(at(12)), ..Plan::default() });
     pod.has_volumes();
     assert_eq!((start(&mut pod, 12), pod.wants_configuration()), (vec![0], false));
     pod.configuration_changed();

@@ -27,7 +27,7 @@ impl Worker {
             }
             Err(error) => {
                 tracing::debug!(pod = self.pod.name_any(), %error, "cannot read what a pod's volumes are made of");
-                self.lifecycle.lacks_volumes(Timestamp::now());
+                self.lifecycle.has_unread_volumes(Timestamp::now());
             }
         }
     }

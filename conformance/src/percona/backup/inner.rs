@@ -1,5 +1,6 @@
 //! The inner controller's part: stanza, first backup, manual backups.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ pub struct Backups {
     pub(super) key: Key,
     pub(super) schedules: Schedules,
     /// What pgBackRest was told last.
-    configured: Option<Config>,
+    configured: Option<(Config, PathBuf)>,
     /// When it was last tried to make the stanza with that.
     attempted: Option<Instant>,
 }
@@ -164,12 +165,17 @@ impl Backups {
     async fn configure(&mut self, spec: &Value) -> anyhow::Result<()> {
         let Ok(repository) = self.repository() else { return Ok(()) };
         let Some(config) = volume::config(&self.context, &self.key, spec).await? else { return Ok(()) };
-        if self.configured.as_ref() != Some(&config) {
-            if let Some(reason) = bounds::refusal(&config) {
+        // After a volume is gone, its successor has another directory, or the same one that is not there yet.
+        let wanted = (config, repository.data().to_owned());
+        let config = &wanted.0;
+        let refusal = bounds::refusal(config);
+        let made = refusal.is_some() || config.volumes.values().all(|directory| directory.is_dir());
+        if self.configured.as_ref() != Some(&wanted) || !made {
+            if let Some(reason) = refusal {
                 tracing::warn!(cluster = %self.key, reason, "the double does not run pgBackRest");
             }
-            repository.configure(&config)?;
-            (self.configured, self.attempted) = (Some(config), None);
+            repository.configure(config)?;
+            (self.configured, self.attempted) = (Some(wanted), None);
         }
         Ok(())
     }

@@ -131,7 +131,7 @@ pub fn repo_host_created(key: &Key) -> String {
 }
 
 /// The volume with pgBackRest's configuration, of which `file` is the part of one sort of pod (`pgbackrest_instance.conf`
-/// or `pgbackrest_repo.conf`). A pod does not start while a Secret in it is missing.
+/// or `pgbackrest_repo.conf`). A pod does not start while a Secret or ConfigMap in it is missing.
 pub fn volume(key: &Key, spec: &Value, file: &str) -> Value {
     let mut sources = spec["backups"]["pgbackrest"]["configuration"].as_array().cloned().unwrap_or_default();
     let item = |key: &str, path: &str| json!({ "key": key, "path": path });

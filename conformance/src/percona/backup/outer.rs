@@ -45,9 +45,7 @@ impl Backups {
                 due = Some(due.map_or(wait, |due| due.min(wait)));
             }
         }
-        let repos = spec["backups"]["pgbackrest"]["repos"].as_array();
-        let usable = repos.into_iter().flatten().all(|repo| Storage::of(repo).is_usable());
-        if enabled && usable && cluster.data["status"]["state"] == "ready" {
+        if enabled && usable(spec) && cluster.data["status"]["state"] == "ready" {
             self.keep_current(cluster, &backups).await?;
         }
         Ok(due)
@@ -60,14 +58,14 @@ impl Backups {
     pub async fn delete_all(&self, cluster: &DynamicObject) -> anyhow::Result<()> {
         let server = self.context.registry.get(&self.key).and_then(|instance| instance.server());
         anyhow::ensure!(server.is_some(), "delete backups of {}: no pods found", self.key);
-        for repo in cluster.data["spec"]["backups"]["pgbackrest"]["repos"].as_array().into_iter().flatten() {
-            let name = repo["name"].as_str().unwrap_or_default();
-            if Storage::of(repo).is_usable() {
+        let spec = &cluster.data["spec"];
+        if usable(spec) {
+            for repo in repositories(spec) {
                 // A cluster without repositories has no pgBackRest either.
-                self.repository()?.stanza_delete(name).await?;
-            } else {
-                tracing::warn!(cluster = %self.key, repo = name, "the double has no backups there, and removes none");
+                self.repository()?.stanza_delete(repo["name"].as_str().unwrap_or_default()).await?;
             }
+        } else {
+            tracing::warn!(cluster = %self.key, "pgBackRest is not run with a repository on GCS or Azure, and removes nothing");
         }
         for backup in self.backups().await? {
             self.let_go(&backup).await?;
@@ -326,4 +324,13 @@ fn facts(cluster: &DynamicObject, enabled: bool, backup: &DynamicObject, job: Op
         noted: cluster_status["pgbackrest"]["manualBackup"]["id"] == name.as_str(),
         job: job.map_or(Job::Absent, job_state),
     }
+}
+
+fn repositories(spec: &Value) -> impl Iterator<Item = &Value> {
+    spec["backups"]["pgbackrest"]["repos"].as_array().into_iter().flatten()
+}
+
+/// Whether the double can reach all repositories: pgBackRest is run with all of them or not at all.
+fn usable(spec: &Value) -> bool {
+    repositories(spec).all(|repo| Storage::of(repo).is_usable())
 }

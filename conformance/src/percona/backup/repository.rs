@@ -87,6 +87,11 @@ impl Repository {
         Ok(repository)
     }
 
+    /// The data directory of the PostgreSQL that is backed up.
+    pub fn data(&self) -> &Path {
+        &self.options.instance.data
+    }
+
     /// Writes the configuration, in place of an earlier one. Commands that run already keep what they have read. With one
     /// that leads out of the double's own directories all commands fail.
     ///
