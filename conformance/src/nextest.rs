@@ -77,7 +77,7 @@ fn trial(entry: Entry, plan: &Plan, capabilities: &Capabilities, multiplier: f64
     let reason = capabilities.lacking(&scenario.needs).or_else(|| capabilities.declines(&scenario.covers)).or(whole);
     if let (Some(reason), true) = (reason, listing) {
         // The format of the list has no place for a reason, and standard output belongs to it.
-        eprintln!("{name} is ignored: {reason}");
+        eprintln!("{name} is ignored: {}", inert(reason));
     }
     let ignored = reason.is_some();
     let plan = plan.clone();
@@ -103,7 +103,7 @@ fn test(scenario: &Arc<Scenario>, file: PathBuf, plan: Plan, timeout_multiplier:
         anyhow::Ok(run(&environment, &job, &settings).await)
     });
     runtime.shutdown_background();
-    let mut outcome = outcome.map_err(|error| format!("the environment cannot be used: {error:#}"))?;
+    let mut outcome = outcome.map_err(|error| inert(&format!("the environment cannot be used: {error:#}")))?;
     Files::new(&report_directory())?.bundle(&mut outcome)?;
     judge(&outcome)
 }

@@ -76,8 +76,9 @@ async fn images_are_made_once_and_docker_keeps_only_the_cache() {
         return println!("skipped: {} was not built", programs.operator.display());
     }
     let before = names_in_docker();
-    let make =
-        async || -> Images { prepare(&workshop, &programs, &[DITTOFS.to_owned()], Source::Offline).await.unwrap() };
+    let make = async || -> Images {
+        prepare(&workshop, None, &programs, &[DITTOFS.to_owned()], Source::Offline).await.unwrap()
+    };
     let images = make().await;
     assert_eq!(make().await, images, "the same sources give the same names");
 

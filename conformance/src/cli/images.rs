@@ -62,7 +62,7 @@ impl Images {
         };
         let source = if self.offline { Source::Offline } else { Source::Registry };
         let programs = Programs::in_directory(&programs);
-        let images = images::prepare(workshop, &programs, &self.workload, source).await?;
+        let images = images::prepare(workshop, None, &programs, &self.workload, source).await?;
         let minio = match source {
             Source::Offline => Some(images::minio(workshop, &self.tools.options()).await?),
             Source::Registry => None,

@@ -7,6 +7,7 @@ use clap::Args;
 use super::CliError;
 use super::options::ToolOptions;
 use crate::exit::Exit;
+use crate::inert::inert;
 use crate::process::{Run, Spawner, default_base};
 use crate::tools::{self, Cache, ControlPlane, Display, Needs, Workshop, listing, prepare};
 
@@ -49,7 +50,7 @@ impl Tools {
             anstream::println!("{tool}");
         }
         for reason in &missing {
-            anstream::println!("{reason}");
+            anstream::println!("{}", inert(reason));
         }
         Ok(if missing.is_empty() { Exit::Ok } else { Exit::MissingTool })
     }

@@ -61,7 +61,8 @@ impl Existing {
         anstream::eprintln!("{}", chosen.announcement(&version.git_version, name));
         let mut installed = None;
         if let Some(install) = &options.install {
-            let kubeconfig = kubeconfig(options.kubeconfig.as_deref())?;
+            let path = options.kubeconfig.as_deref();
+            let kubeconfig = (path, kubeconfig(path)?);
             let begun = Installed::begin(install, &client, kubeconfig, &chosen.context, display, interrupted).await?;
             let done = interrupted.run_until_cancelled(Box::pin(begun.install(&implementation))).await;
             match done.unwrap_or_else(|| Err(stopped())) {

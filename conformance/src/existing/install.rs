@@ -1,5 +1,6 @@
 //! Installing the operator under test by its chart, when that was asked for, and removing what was not there before.
 
+use std::path::{self, Path};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use super::capabilities::SERVERS;
 use crate::exit::Exit;
 use crate::implementation::Implementation;
 use crate::kind::{Helm, install_operator};
-use crate::process::{Run, Spawner, default_base};
+use crate::process::{Run, Spawner, default_base, shell_line};
 use crate::supervisor::StartError;
 use crate::tools::{self, Cache, Display, Workshop};
 
@@ -53,8 +54,8 @@ pub struct Installed {
     workshop: Workshop,
     helm: Helm,
     client: Client,
-    /// The kubeconfig's context, for commands that people are told.
-    context: String,
+    /// For commands that people are told.
+    flags: Flags,
     before: Before,
     /// Its name and namespace, as soon as it may be there.
     release: tokio::sync::OnceCell<(String, String)>,
@@ -76,27 +77,48 @@ impl Before {
     }
 
     /// The commands that remove a release, and what came with it.
-    fn remedies(&self, context: &str, release: &str, namespace: &str) -> Vec<String> {
-        let mut commands = vec![format!("helm uninstall {release} --namespace {namespace} --kube-context {context}")];
+    fn remedies(&self, Flags { kubeconfig, context }: &Flags, release: &str, namespace: &str) -> Vec<String> {
+        let mut commands =
+            vec![format!("helm uninstall {release} --namespace {namespace}{kubeconfig} --kube-context {context}")];
         if !self.has_crd(SERVERS) {
-            commands.push(format!("kubectl --context {context} delete crd {SERVERS}"));
+            commands.push(format!("kubectl{kubeconfig} --context {context} delete crd {SERVERS}"));
         }
         if !self.has_namespace(namespace) {
-            commands.push(format!("kubectl --context {context} delete namespace {namespace}"));
+            commands.push(format!("kubectl{kubeconfig} --context {context} delete namespace {namespace}"));
         }
         commands
     }
 }
 
+/// How a command of Helm or kubectl reaches this cluster and no other.
+struct Flags {
+    /// With the blank before it; empty for the usual kubeconfig.
+    kubeconfig: String,
+    context: String,
+}
+
+impl Flags {
+    fn new(kubeconfig: Option<&Path>, context: &str) -> Self {
+        let word = |text: &str| {
+            let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./@:".contains(letter);
+            if text.chars().all(plain) { text.to_owned() } else { shell_line([text.to_owned()]) }
+        };
+        // Whoever is told may be in another directory.
+        let path = kubeconfig.map(|path| path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+        let kubeconfig = path.map(|path| format!(" --kubeconfig {}", word(&path.display().to_string())));
+        Self { kubeconfig: kubeconfig.unwrap_or_default(), context: word(context) }
+    }
+}
+
 impl Installed {
-    /// Notes what is there. Nothing is changed.
+    /// Notes what is there. Nothing is changed. The kubeconfig comes with its path, if that was named.
     ///
     /// # Errors
     /// The cluster or Helm cannot be used, or `interrupted` is cancelled meanwhile.
     pub async fn begin(
         install: &Install,
         client: &Client,
-        mut kubeconfig: Kubeconfig,
+        (path, mut kubeconfig): (Option<&Path>, Kubeconfig),
         context: &str,
         display: &Display,
         interrupted: &CancellationToken,
@@ -121,7 +143,7 @@ impl Installed {
                 workshop,
                 helm,
                 client: client.clone(),
-                context: context.to_owned(),
+                flags: Flags::new(path, context),
                 before,
                 release: tokio::sync::OnceCell::new(),
             }),
@@ -157,7 +179,7 @@ impl Installed {
             );
         }
         self.release.set((cluster.release.clone(), namespace.clone()))?;
-        note_left(self.before.remedies(&self.context, &cluster.release, namespace));
+        note_left(self.before.remedies(&self.flags, &cluster.release, namespace));
         let log_level = &self.install.log_level;
         install_operator(&self.workshop, self.helm.clone(), &self.client, implementation, (repository, tag), log_level)
             .await
@@ -190,7 +212,7 @@ impl Installed {
             note_left(Vec::new());
             return Ok(());
         }
-        let remedies = self.before.remedies(&self.context, release, namespace);
+        let remedies = self.before.remedies(&self.flags, release, namespace);
         bail!("{}\nit is removed by\n  {}", left.join("\n"), remedies.join("\n  "))
     }
 
@@ -291,7 +313,7 @@ mod tests {
             },
             helm: Helm { tool, spawner, kubeconfig: directory.join("kubeconfig") },
             client: Client::new(cluster, "default"),
-            context: "staging".to_owned(),
+            flags: Flags::new(None, "staging"),
             before: before(&[], &["default"]),
             release: tokio::sync::OnceCell::new_with(Some(("theirs".to_owned(), "system".to_owned()))),
         }
@@ -345,8 +367,22 @@ mod tests {
 
     #[test]
     fn what_was_there_before_is_not_to_be_removed() {
-        let commands = before(&[SERVERS], &["system"]).remedies("staging", "theirs", "system");
+        let commands = before(&[SERVERS], &["system"]).remedies(&Flags::new(None, "staging"), "theirs", "system");
         assert_eq!(commands, ["helm uninstall theirs --namespace system --kube-context staging"]);
+    }
+
+    #[test]
+    fn what_is_to_be_removed_is_of_the_cluster_that_was_used() {
+        let flags = Flags::new(Some(Path::new("/a b/staging.yaml")), "it's");
+        let commands = before(&[], &[]).remedies(&flags, "theirs", "system");
+        assert_eq!(
+            commands,
+            [
+                r"helm uninstall theirs --namespace system --kubeconfig '/a b/staging.yaml' --kube-context 'it'\''s'",
+                r"kubectl --kubeconfig '/a b/staging.yaml' --context 'it'\''s' delete crd dittoservers.dittofs.dittofs.com",
+                r"kubectl --kubeconfig '/a b/staging.yaml' --context 'it'\''s' delete namespace system",
+            ]
+        );
     }
 
     #[tokio::test]
@@ -360,7 +396,8 @@ mod tests {
         let interrupted = CancellationToken::new();
         interrupted.cancel();
         let display = Display::stderr();
-        let begun = Installed::begin(&install, &client, Kubeconfig::default(), "staging", &display, &interrupted);
+        let begun =
+            Installed::begin(&install, &client, (None, Kubeconfig::default()), "staging", &display, &interrupted);
         let begun = tokio::time::timeout(AT_ONCE, Box::pin(begun)).await.expect("it waits");
         assert_eq!(begun.err().map(|error| error.to_string()).as_deref(), Some("interrupted"));
     }

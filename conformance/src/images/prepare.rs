@@ -78,17 +78,19 @@ impl Images {
 }
 
 /// Makes all images that are not in the cache. `workload` are further names for the workload, those that the operator under
-/// test uses for DittoFS, such as `ghcr.io/marmos91/dittofs:0.1.0`.
+/// test uses for DittoFS, such as `ghcr.io/marmos91/dittofs:0.1.0`. `daemon` is the Docker to ask, as in `DOCKER_HOST`; none: the
+/// one that the user has chosen.
 ///
 /// # Errors
 /// Docker or a package cannot be had ([`ToolError::Unavailable`]), or a program is missing.
 pub async fn prepare(
     workshop: &Workshop,
+    daemon: Option<&str>,
     programs: &Programs,
     workload: &[String],
     source: Source,
 ) -> Result<Images, ToolError> {
-    let docker = Docker { workshop, daemon: None };
+    let docker = Docker { workshop, daemon };
     let base = match source {
         Source::Registry => None,
         Source::Offline => Some(offline::base(&docker).await?),

@@ -84,7 +84,7 @@ impl Shared {
     async fn start_operator(&self) -> anyhow::Result<()> {
         self.operator.start().await.map_err(Unusable::blame)?;
         if self.webhook {
-            self.operator.webhook_reached().await.map_err(Unusable::blame)?;
+            self.operator.webhook_reached().await?;
         }
         Ok(())
     }

@@ -183,7 +183,7 @@ pub(crate) async fn operator(
     workload.ready().await.map_err(Unusable::blame)?;
     let webhook = workload.has_webhook().await?;
     if webhook {
-        workload.webhook_reached().await.map_err(Unusable::blame)?;
+        workload.webhook_reached().await?;
     }
     step.done();
     Ok((workload, webhook))

@@ -142,6 +142,9 @@ impl Workload {
 
     /// Waits until the API server reaches the webhook: a proxy learns of a ready pod a moment later. Asks for a server that
     /// is not made (`dryRun`); any answer but that the webhook could not be called will do.
+    ///
+    /// # Errors
+    /// The operator is blamed only when the API server has said that it could not call the webhook.
     pub async fn webhook_reached(&self) -> anyhow::Result<()> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("dittofs.dittofs.com", "v1alpha1", "DittoServer"));
         let servers: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), "default", &resource);
@@ -164,7 +167,13 @@ impl Workload {
         };
         match tokio::time::timeout(REACHED_WITHIN, reached).await {
             Ok(reached) => reached.context("asking the webhook"),
-            Err(_) => anyhow::bail!("the webhook is not reached after {} s: {last}", REACHED_WITHIN.as_secs()),
+            Err(_) if last.is_empty() => {
+                anyhow::bail!("the API server does not answer within {} s", REACHED_WITHIN.as_secs())
+            }
+            Err(_) => {
+                let why = anyhow::anyhow!("the webhook is not reached after {} s: {last}", REACHED_WITHIN.as_secs());
+                Err(Unusable::blame(why))
+            }
         }
     }
 }

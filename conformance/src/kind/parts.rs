@@ -68,7 +68,9 @@ impl Built {
             }
             build(workshop, settings, &implementation).await?;
             let programs = Programs { operator: implementation.program(&settings.log_level), probe };
-            let images = images::prepare(workshop, &programs, &cluster.workload, settings.images.into()).await?;
+            let images =
+                images::prepare(workshop, Some(&docker::host()), &programs, &cluster.workload, settings.images.into())
+                    .await?;
             program = Some(programs.operator);
             (images, None)
         };

@@ -65,8 +65,8 @@ pub async fn clean_up(run: &Run) -> anyhow::Result<()> {
 
 /// Whether no other run of this user lives, whose half image it could be.
 fn is_alone(run: &str) -> bool {
-    let runs = process::list(&process::default_base()).unwrap_or_default();
-    !runs.iter().any(|other| other.id() != run && other.is_alive())
+    let runs = process::list(&process::default_base());
+    runs.is_ok_and(|runs| !runs.iter().any(|other| other.id() != run && other.is_alive()))
 }
 
 /// Removes what dead runs have left, and with `kept` also the clusters that were kept.

@@ -8,7 +8,6 @@ use async_trait::async_trait;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
 use tokio::net::TcpStream;
-use tokio::process::Child;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +15,7 @@ use super::connection::Connection;
 use super::plan::Plan;
 use super::process::{Charge, Life};
 use super::protocol::{Granted, Hello, Reply, Request};
-use super::start::{Started, end, start};
+use super::start::{Running, Started, end, start};
 use crate::environment::{
     AuditLog, Capabilities, Container, Database, DatabaseRequest, Description, Environment, EnvironmentError, Fault,
     FaultId, LeaseRequest, OperatorState, Site, Stream,
@@ -29,7 +28,7 @@ pub struct Supervised {
     socket: PathBuf,
     hello: Hello,
     /// The supervisor, when it is ours. Its standard input is open as long as we live.
-    child: Mutex<Option<Child>>,
+    running: Mutex<Option<Running>>,
 }
 
 impl Supervised {
@@ -40,16 +39,16 @@ impl Supervised {
     /// cancelled; nothing of it runs any more then.
     pub async fn start(plan: Plan, display: &Display, interrupted: &CancellationToken) -> anyhow::Result<Self> {
         let charge = Charge { plan, life: Life::Owned };
-        let Started { socket, child } = start(&charge, display, interrupted).await?;
+        let Started { socket, running } = start(&charge, display, interrupted).await?;
         let mut environment = Self::attach(socket).await?;
-        environment.child = Mutex::new(Some(child));
+        environment.running = Mutex::new(Some(running));
         Ok(environment)
     }
 
     /// The environment behind a socket, which stays when we go.
     pub(super) async fn attach(socket: PathBuf) -> anyhow::Result<Self> {
         let (_, hello) = Connection::open(&socket).await?;
-        Ok(Self { socket, hello, child: Mutex::new(None) })
+        Ok(Self { socket, hello, running: Mutex::new(None) })
     }
 
     pub(super) fn hello(&self) -> &Hello {
@@ -89,8 +88,8 @@ impl Environment for Supervised {
     }
 
     async fn close(&self) -> Result<(), EnvironmentError> {
-        match self.child.lock().await.take() {
-            Some(child) => end(child).await,
+        match self.running.lock().await.take() {
+            Some(running) => end(running).await,
             None => Ok(()),
         }
     }

@@ -264,15 +264,19 @@ mod tests {
     async fn an_environment_that_is_ending_is_waited_for_and_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let base = directory.path().join("runs");
-        let mut supervisor = tokio::process::Command::new("cat")
+        let mut supervisor = tokio::process::Command::new("sh")
+            .args(["-c", "read -r end; : > \"$0\""])
+            .arg(directory.path().join("ended"))
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
         ending(&base, supervisor.id().unwrap());
-        // The next one cannot start either: that it was tried is enough.
-        let plan = Plan::Embedded(Settings::new("false".into(), "implementation.yaml".into()));
+        // The next one cannot start either: that it was tried, and when, is enough.
+        let next = directory.path().join("next");
+        std::fs::write(&next, "#!/bin/sh\n[ -e \"${0%/*}/ended\" ] && exit 1\nexit 3\n").unwrap();
+        std::fs::set_permissions(&next, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        let plan = Plan::Embedded(Settings::new(next, "implementation.yaml".into()));
         let (display, interrupted) = (Display::stderr(), CancellationToken::new());
         let replacing = connect_or_start_in(&base, plan, Duration::from_secs(1), &display, &interrupted);
         let end = async {

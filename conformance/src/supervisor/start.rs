@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use tokio::io::BufReader;
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::failure::StartError;
@@ -87,7 +88,25 @@ pub(super) async fn lock(base: &Path, display: &Display) -> anyhow::Result<std::
 /// A supervisor that we have started and that can be used.
 pub(super) struct Started {
     pub socket: PathBuf,
-    pub child: Child,
+    pub running: Running,
+}
+
+/// A supervisor of our own.
+pub(super) struct Running {
+    child: Child,
+    /// Why it ended, if it has said so: known when it is gone.
+    failure: JoinHandle<Option<StartError>>,
+}
+
+/// Takes everything that a supervisor still says, so that it never waits for us.
+async fn failure(mut announcements: BufReader<ChildStdout>) -> Option<StartError> {
+    let mut failure = None;
+    while let Ok(Some(announcement)) = receive(&mut announcements).await {
+        if let Announcement::Failed(error) = announcement {
+            failure = Some(error);
+        }
+    }
+    failure
 }
 
 /// Starts a supervisor and waits until it can be used, showing what takes long. When `interrupted` is cancelled, it ends
@@ -103,8 +122,11 @@ pub(super) async fn start(
     command.stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().with_context(|| format!("starting {}", charge.plan.program().display()))?;
     let stdout = child.stdout.take().context("the supervisor has no standard output")?;
-    match interrupted.run_until_cancelled(ready(BufReader::new(stdout), display)).await {
-        Some(Ok(Some(socket))) => Ok(Started { socket, child }),
+    let mut announcements = BufReader::new(stdout);
+    match interrupted.run_until_cancelled(ready(&mut announcements, display)).await {
+        Some(Ok(Some(socket))) => {
+            Ok(Started { socket, running: Running { child, failure: tokio::spawn(failure(announcements)) } })
+        }
         Some(Ok(None)) => {
             let status = child.wait().await?;
             bail!("the supervisor ended with {status} before the environment was up");
@@ -118,7 +140,7 @@ pub(super) async fn start(
                 // It cannot have been reaped: nobody has waited for it.
                 nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM)?;
             }
-            end(child).await?;
+            end(Running { child, failure: tokio::spawn(failure(announcements)) }).await?;
             Err(interruption())
         }
     }
@@ -130,9 +152,9 @@ pub(super) fn interruption() -> anyhow::Error {
 }
 
 /// Shows what a supervisor tells, until its environment can be used. `None`: it went away without a word.
-async fn ready(mut announcements: BufReader<ChildStdout>, display: &Display) -> anyhow::Result<Option<PathBuf>> {
+async fn ready(announcements: &mut BufReader<ChildStdout>, display: &Display) -> anyhow::Result<Option<PathBuf>> {
     loop {
-        match receive(&mut announcements).await.context("listening to the supervisor")? {
+        match receive(announcements).await.context("listening to the supervisor")? {
             Some(Announcement::Progress(event)) => display.show(event),
             Some(Announcement::Ready { socket }) => return Ok(Some(socket)),
             Some(Announcement::Failed(error)) => return Err(error.into()),
@@ -142,12 +164,19 @@ async fn ready(mut announcements: BufReader<ChildStdout>, display: &Display) -> 
 }
 
 /// Waits until a supervisor that was told to end has ended.
-pub(super) async fn end(mut child: Child) -> Result<(), EnvironmentError> {
+pub(super) async fn end(Running { mut child, failure }: Running) -> Result<(), EnvironmentError> {
     // Closed input is the order to end.
     drop(child.stdin.take());
-    match tokio::time::timeout(GONE_WITHIN, child.wait()).await {
-        Ok(Ok(status)) if status.success() => Ok(()),
-        Ok(Ok(status)) => Err(EnvironmentError::Broken(format!("the supervisor ended with {status}"))),
+    let ended = async {
+        let status = child.wait().await?;
+        // Its output has ended with it.
+        let why = if status.success() { None } else { failure.await.ok().flatten() };
+        io::Result::Ok((status, why))
+    };
+    match tokio::time::timeout(GONE_WITHIN, ended).await {
+        Ok(Ok((status, _))) if status.success() => Ok(()),
+        Ok(Ok((_, Some(why)))) => Err(EnvironmentError::Broken(why.message)),
+        Ok(Ok((status, None))) => Err(EnvironmentError::Broken(format!("the supervisor ended with {status}"))),
         Ok(Err(error)) => Err(EnvironmentError::Broken(format!("waiting for the supervisor: {error}"))),
         Err(_) => Err(EnvironmentError::Broken(late(&default_base(), child.id().unwrap_or_default()))),
     }

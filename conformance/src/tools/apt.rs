@@ -29,6 +29,8 @@ pub(crate) struct Apt<'a> {
 struct Mirror {
     uri: String,
     keyring: Option<String>,
+    /// Whether it has the component `main`, as a whole distribution has.
+    main: bool,
 }
 
 impl<'a> Apt<'a> {
@@ -38,7 +40,7 @@ impl<'a> Apt<'a> {
         for program in ["apt-get", "dpkg-deb"] {
             on_path(program).ok_or_else(|| unavailable(&format!("there is no {program} on the PATH")))?;
         }
-        let Mirror { uri, keyring } = mirror(&machine_sources(), suite);
+        let Mirror { uri, keyring, .. } = mirror(&machine_sources(), suite);
         let keyring = usable(keyring, suite, |path| Path::new(path).exists())?;
         let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
         let suite = suite
@@ -160,9 +162,10 @@ fn mirror(sources: &[String], suite: Option<&str>) -> Mirror {
         .flat_map(|text| one_line(text).chain(stanzas(text)).collect::<Vec<_>>())
         .find(|mirror| {
             let path = mirror.uri.trim_end_matches('/');
-            path.ends_with("/debian") || (suite.is_none() && path.ends_with("/ubuntu"))
+            // A program's own repository may end like that, too.
+            mirror.main && (path.ends_with("/debian") || (suite.is_none() && path.ends_with("/ubuntu")))
         })
-        .unwrap_or_else(|| Mirror { uri: DEBIAN.to_owned(), keyring: Some(KEYRING.to_owned()) })
+        .unwrap_or_else(|| Mirror { uri: DEBIAN.to_owned(), keyring: Some(KEYRING.to_owned()), main: true })
 }
 
 /// The keyring to verify by; `None`: those that apt trusts on this machine.
@@ -195,7 +198,9 @@ fn one_line(text: &str) -> impl Iterator<Item = Mirror> {
             None => ("", line),
         };
         let keyring = options.split_whitespace().find_map(|option| option.strip_prefix("signed-by="));
-        Some(Mirror { uri: rest.split_whitespace().next()?.to_owned(), keyring: keyring.map(str::to_owned) })
+        let mut words = rest.split_whitespace();
+        let uri = words.next()?.to_owned();
+        Some(Mirror { uri, keyring: keyring.map(str::to_owned), main: words.any(|word| word == "main") })
     })
 }
 
@@ -204,7 +209,10 @@ fn stanzas(text: &str) -> impl Iterator<Item = Mirror> {
     text.split("\n\n").filter_map(|stanza| {
         let field = |name: &str| stanza.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         let uri = field("URIs:")?.split_whitespace().next()?.to_owned();
-        Some(Mirror { uri, keyring: field("Signed-By:").filter(|path| path.starts_with('/')).map(str::to_owned) })
+        let main =
+            field("Components:").is_some_and(|components| components.split_whitespace().any(|word| word == "main"));
+        let keyring = field("Signed-By:").filter(|path| path.starts_with('/')).map(str::to_owned);
+        Some(Mirror { uri, keyring, main })
     })
 }
 
@@ -214,12 +222,13 @@ mod tests {
 
     use super::*;
 
-    const UBUNTU: &str = "Types: deb\nURIs: http://archive.ubuntu.com/ubuntu\nSuites: noble\nSigned-By: /u.gpg\n";
+    const UBUNTU: &str = "Types: deb\nURIs: http://archive.ubuntu.com/ubuntu\nSuites: noble\nComponents: main universe\n\
+                          Signed-By: /u.gpg\n";
 
     #[rstest]
     #[case::stanza(
-        "Types: deb\n# a snapshot\nURIs: http://mirror.example/debian\nSuites: bookworm\nSigned-By: /k.gpg\n\n\
-         Types: deb\nURIs: http://mirror.example/debian-security\n",
+        "Types: deb\n# a snapshot\nURIs: http://mirror.example/debian\nSuites: bookworm\nComponents: main\n\
+         Signed-By: /k.gpg\n\nTypes: deb\nURIs: http://mirror.example/debian-security\nComponents: main\n",
         "http://mirror.example/debian",
         Some("/k.gpg")
     )]
@@ -229,16 +238,21 @@ mod tests {
         "http://archive.ubuntu.com/ubuntu/",
         Some("/u.gpg")
     )]
-    #[case::inline_key("Types: deb\nURIs: http://m/debian/\nSigned-By:\n -----BEGIN\n", "http://m/debian/", None)]
+    #[case::inline_key(
+        "Types: deb\nURIs: http://m/debian/\nComponents: main\nSigned-By:\n -----BEGIN\n",
+        "http://m/debian/",
+        None
+    )]
     #[case::nothing("", DEBIAN, Some(KEYRING))]
     fn the_mirror_of_the_machine_is_used(#[case] text: &str, #[case] uri: &str, #[case] keyring: Option<&str>) {
-        let expected = Mirror { uri: uri.to_owned(), keyring: keyring.map(str::to_owned) };
+        let expected = Mirror { uri: uri.to_owned(), keyring: keyring.map(str::to_owned), main: true };
         assert_eq!(mirror(&[text.to_owned()], None), expected);
     }
 
     #[rstest]
     #[case::ubuntu(&[UBUNTU], DEBIAN, Some(KEYRING))]
     #[case::both(&[UBUNTU, "deb [signed-by=/d.gpg] http://m/debian trixie main"], "http://m/debian", Some("/d.gpg"))]
+    #[case::of_a_program(&["deb [signed-by=/v.gpg] https://download.virtualbox.org/virtualbox/debian noble contrib"], DEBIAN, Some(KEYRING))]
     #[case::debian(&["deb http://m/debian/ bookworm main"], "http://m/debian/", None)]
     fn a_suite_of_debian_is_at_a_mirror_of_debian(
         #[case] sources: &[&str],
@@ -246,7 +260,7 @@ mod tests {
         #[case] keyring: Option<&str>,
     ) {
         let sources: Vec<String> = sources.iter().map(|text| (*text).to_owned()).collect();
-        let expected = Mirror { uri: uri.to_owned(), keyring: keyring.map(str::to_owned) };
+        let expected = Mirror { uri: uri.to_owned(), keyring: keyring.map(str::to_owned), main: true };
         assert_eq!(mirror(&sources, Some("trixie")), expected);
     }
 
