@@ -1,7 +1,7 @@
 //! Installing the operator under test by its chart, when that was asked for, and removing what was not there before.
 
-use std::path::{self, Path};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -14,28 +14,16 @@ use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
-use super::capabilities::SERVERS;
+use super::remedies::{Before, Flags, note_left};
 use crate::exit::Exit;
 use crate::implementation::Implementation;
 use crate::kind::{Helm, install_operator};
-use crate::process::{Run, Spawner, default_base, shell_line};
+use crate::process::{Run, Spawner, default_base};
 use crate::supervisor::StartError;
 use crate::tools::{self, Cache, Display, Workshop};
 
 /// How long the operator's namespace may take to go.
 const GONE_WITHIN: Duration = Duration::from_mins(1);
-
-/// The commands that remove what this process has installed and not removed itself: it may be ended at any moment.
-static LEFT: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-/// The commands that remove what this process has installed in a cluster and not removed until now.
-pub fn left_behind() -> Vec<String> {
-    LEFT.lock().unwrap_or_else(PoisonError::into_inner).clone()
-}
-
-fn note_left(commands: Vec<String>) {
-    *LEFT.lock().unwrap_or_else(PoisonError::into_inner) = commands;
-}
 
 /// What is installed, and with what.
 #[derive(Clone, Debug)]
@@ -59,55 +47,6 @@ pub struct Installed {
     before: Before,
     /// Its name and namespace, as soon as it may be there.
     release: tokio::sync::OnceCell<(String, String)>,
-}
-
-/// What was there, and is not ours.
-struct Before {
-    crds: Vec<String>,
-    namespaces: Vec<String>,
-}
-
-impl Before {
-    fn has_crd(&self, name: &str) -> bool {
-        self.crds.iter().any(|known| known == name)
-    }
-
-    fn has_namespace(&self, name: &str) -> bool {
-        self.namespaces.iter().any(|known| known == name)
-    }
-
-    /// The commands that remove a release, and what came with it.
-    fn remedies(&self, Flags { kubeconfig, context }: &Flags, release: &str, namespace: &str) -> Vec<String> {
-        let mut commands =
-            vec![format!("helm uninstall {release} --namespace {namespace}{kubeconfig} --kube-context {context}")];
-        if !self.has_crd(SERVERS) {
-            commands.push(format!("kubectl{kubeconfig} --context {context} delete crd {SERVERS}"));
-        }
-        if !self.has_namespace(namespace) {
-            commands.push(format!("kubectl{kubeconfig} --context {context} delete namespace {namespace}"));
-        }
-        commands
-    }
-}
-
-/// How a command of Helm or kubectl reaches this cluster and no other.
-struct Flags {
-    /// With the blank before it; empty for the usual kubeconfig.
-    kubeconfig: String,
-    context: String,
-}
-
-impl Flags {
-    fn new(kubeconfig: Option<&Path>, context: &str) -> Self {
-        let word = |text: &str| {
-            let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./@:".contains(letter);
-            if text.chars().all(plain) { text.to_owned() } else { shell_line([text.to_owned()]) }
-        };
-        // Whoever is told may be in another directory.
-        let path = kubeconfig.map(|path| path::absolute(path).unwrap_or_else(|_| path.to_owned()));
-        let kubeconfig = path.map(|path| format!(" --kubeconfig {}", word(&path.display().to_string())));
-        Self { kubeconfig: kubeconfig.unwrap_or_default(), context: word(context) }
-    }
 }
 
 impl Installed {
@@ -277,15 +216,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::existing::capabilities::SERVERS;
     use crate::tools::{Progress, Tool};
 
     /// Far above what is needed to see that a token is cancelled.
     const AT_ONCE: Duration = Duration::from_secs(30);
-
-    fn before(crds: &[&str], namespaces: &[&str]) -> Before {
-        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        Before { crds: owned(crds), namespaces: owned(namespaces) }
-    }
 
     /// An installation where Helm ends with 1, whatever it is asked, in a cluster that answers a request with a status and
     /// an object.
@@ -314,7 +249,7 @@ mod tests {
             helm: Helm { tool, spawner, kubeconfig: directory.join("kubeconfig") },
             client: Client::new(cluster, "default"),
             flags: Flags::new(None, "staging"),
-            before: before(&[], &["default"]),
+            before: Before { crds: Vec::new(), namespaces: vec!["default".to_owned()] },
             release: tokio::sync::OnceCell::new_with(Some(("theirs".to_owned(), "system".to_owned()))),
         }
     }
@@ -363,26 +298,6 @@ mod tests {
         let error = format!("{:#}", gone.remove().await.unwrap_err());
         assert!(error.starts_with("Helm's release theirs in namespace system: `helm uninstall theirs"), "{error}");
         assert!(!error.contains("CRD") && !error.contains("says a test"), "{error}");
-    }
-
-    #[test]
-    fn what_was_there_before_is_not_to_be_removed() {
-        let commands = before(&[SERVERS], &["system"]).remedies(&Flags::new(None, "staging"), "theirs", "system");
-        assert_eq!(commands, ["helm uninstall theirs --namespace system --kube-context staging"]);
-    }
-
-    #[test]
-    fn what_is_to_be_removed_is_of_the_cluster_that_was_used() {
-        let flags = Flags::new(Some(Path::new("/a b/staging.yaml")), "it's");
-        let commands = before(&[], &[]).remedies(&flags, "theirs", "system");
-        assert_eq!(
-            commands,
-            [
-                r"helm uninstall theirs --namespace system --kubeconfig '/a b/staging.yaml' --kube-context 'it'\''s'",
-                r"kubectl --kubeconfig '/a b/staging.yaml' --context 'it'\''s' delete crd dittoservers.dittofs.dittofs.com",
-                r"kubectl --kubeconfig '/a b/staging.yaml' --context 'it'\''s' delete namespace system",
-            ]
-        );
     }
 
     #[tokio::test]

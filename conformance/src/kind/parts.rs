@@ -58,6 +58,7 @@ impl Built {
             return Err(StartError { exit: Exit::Usage, message }.into());
         };
         let mut program = None;
+        let daemon = docker::host();
         let (images, made) = if let Some(directory) = &settings.bundle {
             let bundle = Bundle::import(directory)?;
             (bundle.images, bundle.minio)
@@ -69,17 +70,16 @@ impl Built {
             build(workshop, settings, &implementation).await?;
             let programs = Programs { operator: implementation.program(&settings.log_level), probe };
             let images =
-                images::prepare(workshop, Some(&docker::host()), &programs, &cluster.workload, settings.images.into())
-                    .await?;
+                images::prepare(workshop, Some(&daemon), &programs, &cluster.workload, settings.images.into()).await?;
             program = Some(programs.operator);
             (images, None)
         };
         let minio = match (&settings.minio_image, settings.images, made) {
             (Some(image), ..) => image.clone(),
-            (None, _, Some(archive)) => images::load(workshop, &archive, &docker::host()).await?,
+            (None, _, Some(archive)) => images::load(workshop, &archive, &daemon).await?,
             (None, ImageSource::Offline, None) => {
                 let archive = images::minio(workshop, &settings.tools).await?;
-                images::load(workshop, &archive, &docker::host()).await?
+                images::load(workshop, &archive, &daemon).await?
             }
             (None, ImageSource::Registry, None) => MINIO.to_owned(),
         };

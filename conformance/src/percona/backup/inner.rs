@@ -111,8 +111,7 @@ impl Backups {
 
     /// Notes what the claims of the repositories on volumes say.
     async fn bind(&self, spec: &Value, repos: &mut [Value]) -> kube::Result<()> {
-        let wanted = spec["backups"]["pgbackrest"]["repos"].as_array().into_iter().flatten();
-        for (repo, wanted) in repos.iter_mut().zip(wanted) {
+        for (repo, wanted) in repos.iter_mut().zip(objects::repositories(spec)) {
             if Storage::of(wanted) == Storage::Volume {
                 let name = self.key.named(wanted["name"].as_str().unwrap_or_default());
                 if let Some(claim) = self.context.get(Kind::CLAIM, &self.key.namespace, &name).await? {

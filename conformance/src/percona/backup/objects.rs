@@ -36,7 +36,12 @@ pub(super) const BACKUP_JOB_TYPE: &str = "percona.com/backup-job-type";
 
 /// Whether a spec, of either of the two kinds of cluster, has a repository.
 pub fn has_repositories(spec: &Value) -> bool {
-    spec["backups"]["pgbackrest"]["repos"].as_array().is_some_and(|repos| !repos.is_empty())
+    repositories(spec).next().is_some()
+}
+
+/// The repositories of a spec.
+pub(super) fn repositories(spec: &Value) -> impl Iterator<Item = &Value> {
+    spec["backups"]["pgbackrest"]["repos"].as_array().into_iter().flatten()
 }
 
 /// What the repository host is made of, in the recorded order: its account with role and binding, the workload, the claims
@@ -110,8 +115,7 @@ pub fn repo_host(key: &Key, spec: &Value, owner: &Value) -> Vec<Value> {
 
 /// The claims of the repositories that are volumes, by repository. They have no owner: they outlive the cluster.
 fn claims<'a>(key: &Key, spec: &'a Value) -> Vec<(&'a str, Value)> {
-    let repos = spec["backups"]["pgbackrest"]["repos"].as_array().into_iter().flatten();
-    let volumes = repos.filter(|repo| Storage::of(repo) == Storage::Volume);
+    let volumes = repositories(spec).filter(|repo| Storage::of(repo) == Storage::Volume);
     let claim = |repo: &'a Value| {
         let name = repo["name"].as_str()?;
         let labels = [("pgbackrest", ""), ("pgbackrest-repo", name), ("pgbackrest-volume", ""), ("data", "pgbackrest")];

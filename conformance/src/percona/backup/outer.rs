@@ -13,7 +13,7 @@ use super::flow::{Facts, InProgress, Job, Step, step};
 use super::inner::Backups;
 use super::objects::{
     BACKUP, BACKUP_JOB_TYPE, BACKUP_NAME, DELETE_BACKUP, IN_PROGRESS, JOB_NAME, JOB_TYPE, KEEP_JOB, MANUAL, Origin,
-    REPLICA_CREATE, annotation, has_repositories, percona_backup, started,
+    REPLICA_CREATE, annotation, has_repositories, percona_backup, repositories, started,
 };
 use super::storage::Storage;
 use super::{Backup, Failure, restore};
@@ -65,7 +65,7 @@ impl Backups {
                 self.repository()?.stanza_delete(repo["name"].as_str().unwrap_or_default()).await?;
             }
         } else {
-            tracing::warn!(cluster = %self.key, "pgBackRest is not run with a repository on GCS or Azure, and removes nothing");
+            tracing::warn!(cluster = %self.key, "pgBackRest is not run, and removes no backups");
         }
         for backup in self.backups().await? {
             self.let_go(&backup).await?;
@@ -324,10 +324,6 @@ fn facts(cluster: &DynamicObject, enabled: bool, backup: &DynamicObject, job: Op
         noted: cluster_status["pgbackrest"]["manualBackup"]["id"] == name.as_str(),
         job: job.map_or(Job::Absent, job_state),
     }
-}
-
-fn repositories(spec: &Value) -> impl Iterator<Item = &Value> {
-    spec["backups"]["pgbackrest"]["repos"].as_array().into_iter().flatten()
 }
 
 /// Whether the double can reach all repositories: pgBackRest is run with all of them or not at all.

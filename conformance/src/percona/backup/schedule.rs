@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::super::context::{Context, Kind};
 use super::super::names::Key;
 use super::cron::{self, Schedule};
-use super::objects::{Origin, percona_backup};
+use super::objects::{Origin, percona_backup, repositories};
 
 /// The fields of `repos[].schedules`, and what pgBackRest calls their backups. Percona's field is `incremental`; `incr` is
 /// none, and the API server drops it.
@@ -58,7 +58,7 @@ impl Schedules {
 
 fn entries(spec: &Value) -> Vec<Entry> {
     let mut entries = Vec::new();
-    for repo in spec["backups"]["pgbackrest"]["repos"].as_array().into_iter().flatten() {
+    for repo in repositories(spec) {
         for (field, sort) in SORTS {
             if let (Some(name), Some(pattern)) = (repo["name"].as_str(), repo["schedules"][field].as_str()) {
                 entries.push(Entry { repo: name.to_owned(), sort, pattern: pattern.to_owned() });
