@@ -2,7 +2,7 @@
 //!
 //! The traces `c-api-answers` and `m-ssa-raw` hold what a real API server with the real CRDs answered to requests of many
 //! shapes. The same requests are made here to an API server with the real CRDs, and to one with ours; the answers are
-//! compared word by word. Where the traces and CRDs are not, the test says so and passes, unless `CI` is `true`.
+//! compared word by word. Where the traces and CRDs are not, the test says so and passes, unless `RECORDINGS=required`.
 
 mod support;
 

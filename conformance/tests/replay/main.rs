@@ -6,7 +6,7 @@
 //! first: a check that reality fails is a wrong check.
 //!
 //! All cases share one control plane and run a few at a time, each in a namespace of its own. `REPLAY=a,b1` runs only those.
-//! Where the traces are not (they are not part of the project) the test says so and passes, unless `CI` is `true`.
+//! Where the traces are not (they are not part of the project) the test says so and passes, unless `RECORDINGS=required`.
 
 mod cases;
 mod compare;
