@@ -39,11 +39,11 @@ deny:
     cargo deny --locked check bans licenses sources
     ! cargo tree --locked -i aws-lc-rs 2>/dev/null | grep -q .
 
-# Write the generated files again: JSON schemas, CRD, manifests
+# Write the generated files again: JSON schemas, CRD, manifests, docs/requirements.md, docs/defects.md, the table of environments
 generate:
     ci/generate
 
-# Fail when a generated file is stale
+# Fail when a generated file is stale, or anything below scenarios, implementations, operator or docs is not committed
 generated: generate
     git diff --exit-code -- scenarios implementations operator docs
     # A file that nobody has committed is stale too.
@@ -65,7 +65,7 @@ workflows:
 test *ARGS:
     cargo nextest run --workspace --locked {{ ARGS }}
 
-# The same for CI, which runs every scenario on its own anyway: here those of one area, as tests of nextest
+# Run all tests for CI, which runs every scenario on its own anyway: here those of one area, as tests of nextest
 [private]
 test-in-ci:
     cargo nextest run --workspace --locked -E 'not binary(scenarios) or test(/^gate::/)'
@@ -78,11 +78,11 @@ chart:
 embedded *ARGS:
     cargo run -p conformance -- run {{ ARGS }}
 
-# The same; a skip that ci/allowed-skips.yaml does not explain is a failure
+# Run every scenario on the embedded environment; a skip that ci/allowed-skips.yaml does not explain is a failure
 embedded-no-skips:
     cargo run -p conformance -- run --no-skips --allowed-skips ci/allowed-skips.yaml
 
-# The same on every other Kubernetes that is built already; with CI_FULL=1 on all
+# Run every scenario on the embedded environment of every other Kubernetes that is built already; with CI_FULL=1 on all
 embedded-other-versions:
     ci/other-versions
 
@@ -134,7 +134,7 @@ e2e-summary:
 embedded-minio:
     cargo run -p conformance -- run --s3 minio --filter backup/ --no-skips
 
-# Run the scenarios twenty times in a row, concurrently, without a retry
+# Run all scenarios (not only those of the core level) twenty times in a row, concurrently, without a retry
 soak-core COUNT="20":
     cargo run -p conformance -- run --repeat {{ COUNT }} --no-skips --allowed-skips ci/allowed-skips.yaml
 
@@ -142,28 +142,28 @@ soak-core COUNT="20":
 bench *ARGS:
     cargo run -p conformance -- bench {{ ARGS }}
 
-# Break the operator in each known way and see that the right scenario says so
+# Break the operator in each known way and see that the right scenarios say so; such as `just defects gate::does_not_need_the_uri`
 defects *ARGS:
     cargo test -p conformance --test defects -- --ignored {{ ARGS }}
 
-# The same with up to six defects in one operator: a quarter of the time, nearly the same verdict
+# Break the operator in up to six known ways at once: a quarter of the time of `just defects`, nearly the same verdict
 defects-together *ARGS:
     DEFECTS_TOGETHER=6 cargo test -p conformance --test defects -- --ignored {{ ARGS }}
 
-# The same on kind, without a registry; such as `just defects-kind gate::does_not_need_the_uri`
+# Break the operator in each known way on kind, without a registry; such as `just defects-kind gate::does_not_need_the_uri`
 defects-kind *ARGS:
     ci/lab with cargo test -p conformance --test defects -- --ignored {{ ARGS }}
 
 # Change the operator in every small way: the unit tests judge all changes, the scenarios a sample of them
 mutants *ARGS: (mutants-units ARGS) mutants-scenarios
 
-# The first half; what survives the unit tests is no failure (exit code 2 of cargo-mutants), it stands in docs/mutants.md
+# Let the unit tests judge every small change of the operator; what survives is no failure (exit code 2 of cargo-mutants), it stands in docs/mutants.md
 mutants-units *ARGS:
     ci/bootstrap mutants
     mkdir -p target/mutants
     cargo mutants -p dittofs-operator --output target/mutants {{ ARGS }} || [ $? = 2 ]
 
-# The second half
+# Let the scenarios judge a sample of the small changes of the operator
 mutants-scenarios:
     ci/bootstrap mutants
     cargo test -p conformance --test mutants -- --ignored
@@ -176,7 +176,7 @@ leaks *ARGS:
 env-down:
     cargo run --quiet -p conformance -- env down
 
-# The same for runs on kind (needs Docker)
+# Interrupt and kill runs on kind in every phase, and see that nothing stays behind (needs Docker)
 leaks-kind *ARGS:
     cargo test -p conformance --test kind -- --ignored --test-threads 1 {{ ARGS }}
 

@@ -17,8 +17,8 @@ use crate::scenario::{Defect, Entry, Filter, Level, Requirements, Scenario, decl
 /// Which scenarios.
 #[derive(Clone, Debug, Args)]
 pub struct Selection {
-    /// Names or globs of scenarios, such as `credential_rotation`, `gate/*` or, for one alone, `=gate/secret_absent`; all by
-    /// default
+    /// Names or globs of scenarios, such as `credential_rotation`, `gate/*` or, for one alone,
+    /// `=gate/secret_delayed_holds_the_pods`; all by default
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     /// More names or globs

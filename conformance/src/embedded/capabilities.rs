@@ -11,7 +11,7 @@ use crate::implementation::Implementation;
 const NEVER: [(Capability, &str); 3] = [
     (Capability::AbsoluteMounts, "the embedded environment runs pods as processes: they see no mounts; use kind"),
     (Capability::ResourceLimits, "the embedded environment enforces no limits; use kind"),
-    (Capability::NetworkPolicy, "the embedded environment has no network of its own; use kind"),
+    (Capability::NetworkPolicy, "the embedded environment has no network of its own"),
 ];
 
 /// What can be said before anything is started: what the doubles never do, and what the implementation's file declines.

@@ -13,7 +13,7 @@ use super::{glob, parse};
 /// A file below the scenarios' directory.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Name of the scenario: the path below the directory without `.yaml`, such as `gate/secret_absent`.
+    /// Name of the scenario: the path below the directory without `.yaml`, such as `gate/changes_are_seen_at_once`.
     pub name: String,
     /// The file.
     pub path: PathBuf,

@@ -21,8 +21,8 @@ const HEAD: &str = "\
 # Requirements
 
 Written by `just generate` from `scenarios/requirements.yaml` and the scenarios. *Core* binds every implementation, and a known defect of the
-bundled operator was seen to make a scenario of each fail. *Extended* binds those that claim the feature. *Provisional* binds nobody yet: no
-defect has shown that its scenarios can fail.
+bundled operator was seen to make a scenario of each fail. *Extended* binds those that claim the feature; it may have no known defect.
+*Provisional* binds nobody yet.
 ";
 
 /// The catalogue of requirements.
@@ -70,9 +70,9 @@ pub struct Requirement {
 pub enum Level {
     /// Every implementation. A known defect shows that its scenarios can fail.
     Core,
-    /// Implementations that claim the feature.
+    /// Implementations that claim the feature. It may have no known defect.
     Extended,
-    /// Nobody yet: no defect has shown that its scenarios can fail.
+    /// Nobody yet.
     Provisional,
 }
 
@@ -134,7 +134,7 @@ impl Requirements {
                 problems.push(say(format!("no scenario covers {id}"), "name it under `covers` of one"));
             } else if requirement.level == Level::Core && !covering.any(|scenario| caught.contains(&scenario.name)) {
                 let help =
-                    "write a patch that breaks the bundled operator so that one of them fails, or call it provisional";
+                    "write a patch that breaks the bundled operator so that one of them fails, or lower its level";
                 problems.push(say(format!("no defect makes a scenario of {id} fail"), help));
             }
         }
