@@ -34,7 +34,7 @@ pub enum Exit {
     PortInUse = 10,
     /// The implementation under test cannot be built, installed or started.
     Implementation = 11,
-    /// Interrupted (SIGINT or SIGTERM).
+    /// Interrupted (SIGINT, SIGTERM or SIGHUP).
     Interrupted = 130,
 }
 
@@ -73,7 +73,7 @@ impl Exit {
             Self::DiskFull => "the disk is full",
             Self::PortInUse => "a port that the environment needs is in use",
             Self::Implementation => "the implementation under test cannot be built, installed or started",
-            Self::Interrupted => "interrupted (SIGINT or SIGTERM)",
+            Self::Interrupted => "interrupted (SIGINT, SIGTERM or SIGHUP)",
         }
     }
 }

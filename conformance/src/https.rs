@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -18,6 +19,10 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::pki::Identity;
+
+/// How long a listener rests that could not accept: out of descriptors, it would try again at once for ever, and nothing tells
+/// when one is free.
+const REST: Duration = Duration::from_millis(50);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -67,7 +72,7 @@ where
                 Err(error) => {
                     // Out of descriptors, or a client that was gone at once: the next one may fare better.
                     tracing::warn!(%error, "{name} could not accept a connection");
-                    tokio::task::yield_now().await;
+                    tokio::time::sleep(REST).await;
                 }
             },
             Some(_) = connections.join_next() => {}

@@ -108,6 +108,19 @@ fn a_directory_that_was_named_wins() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("cannot read nowhere"));
 }
 
+/// What runs can be shown; only the comparison with what would be started needs a file.
+#[test]
+fn which_environment_runs_is_told_without_an_implementation_file() {
+    let elsewhere = Elsewhere::new();
+    for verb in ["status", "shell"] {
+        let mut command = Command::new(elsewhere.alone());
+        command.args(["env", verb, "--implementation", "nowhere.yaml"]).current_dir(elsewhere.directory.path());
+        // Whatever is kept on this machine is not looked at.
+        let output = command.env("TMPDIR", elsewhere.directory.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{verb}: {output:?}");
+    }
+}
+
 #[test]
 fn a_report_that_is_not_there_is_told() {
     let output = Elsewhere::new().run(&["report"]);

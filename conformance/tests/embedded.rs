@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use conformance::embedded::Settings;
-use conformance::environment::{Environment as _, Fault, Isolation, LeaseRequest};
+use conformance::environment::{Environment as _, EnvironmentError, Fault, Isolation, LeaseRequest};
 use conformance::process::list;
 use conformance::supervisor::{Plan, Supervised};
 use conformance::tools::{self, Display};
@@ -124,13 +124,17 @@ async fn an_environment_is_leased_and_leaves_nothing_behind() {
 }
 
 /// Not a test by itself: this very program, as the operator of the next test. On the shared control plane it is ready for
-/// ever; on another one it ends when it was ready once, and is never ready again.
+/// ever, on the one beside it never; on another one it ends when it was ready once, and is never ready again.
 #[test]
 #[ignore = "the operator of another test"]
 fn operator_that_lasts_only_on_the_shared_control_plane() {
     let (Ok(address), Ok(kubeconfig)) = (std::env::var(ADDRESS), std::env::var(KUBECONFIG)) else { return };
     let kubeconfig = PathBuf::from(kubeconfig);
-    let shared = kubeconfig.components().any(|part| part.as_os_str() == "shared");
+    let is_on = |plane: &str| kubeconfig.components().any(|part| part.as_os_str() == plane);
+    if is_on("aside") {
+        return;
+    }
+    let shared = is_on("shared");
     let listener = TcpListener::bind(address).unwrap();
     if !shared {
         // Fails from the second time on.
@@ -166,9 +170,17 @@ async fn a_control_plane_ends_when_its_lease_cannot_be_made() {
 
     let error = environment.lease(request(Isolation::Cluster)).await.err().unwrap().to_string();
     assert!(error.contains("the operator under test had ended by itself"), "{error}");
+    // The second time it is only told again, and is the operator's fault all the same.
+    for _ in 0..2 {
+        let aside = LeaseRequest { aside: true, ..request(Isolation::Operator) };
+        let error = environment.lease(aside).await.err().unwrap();
+        let blamed = matches!(&error, EnvironmentError::Violated(why) if why.starts_with("a second control plane: "));
+        assert!(blamed, "{error:?}");
+    }
 
     let left = std::fs::read_dir(run).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    assert_eq!(left.filter(|name| name.starts_with("own-")).collect::<Vec<_>>(), Vec::<String>::new());
+    let left = left.filter(|name| name.starts_with("own-") || name == "aside");
+    assert_eq!(left.collect::<Vec<_>>(), Vec::<String>::new());
     let servers = || {
         let runs = list(run.parent().unwrap()).unwrap();
         let state = runs.into_iter().find(|found| found.directory == run).unwrap().state.unwrap();

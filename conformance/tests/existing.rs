@@ -21,6 +21,16 @@ uninstall) echo 'the release is stuck' >&2; exit 1 ;;
 esac
 ";
 
+/// Takes the reports away before it refuses: they cannot be written any more.
+const LEAVES_NO_REPORT: &str = "\
+#!/bin/sh
+case $1 in
+version) echo v4.0.0 ;;
+status) echo 'Error: release: not found' >&2; exit 1 ;;
+upgrade) rm -r \"${0%/*}/reports\"; echo 'the chart has a mistake' >&2; exit 1 ;;
+esac
+";
+
 /// As a shim ends whose program is not installed.
 const BROKEN: &str = "\
 #!/bin/sh
@@ -62,6 +72,10 @@ async fn what_keeps_the_operator_from_being_installed_decides_how_the_run_ends()
     assert!(said.contains("helm uninstall dittofs-operator --namespace dittofs-system"), "{said}");
     // They were never made.
     assert!(!said.contains("CRD dittoservers") && !said.contains("\nnamespace dittofs-system"), "{said}");
+
+    let (code, said) = ended(LEAVES_NO_REPORT, "example.com/operator:1", &[]).await;
+    assert_eq!(code, Some(11), "{said}");
+    assert!(said.contains("the chart has a mistake") && said.contains("cannot write the report"), "{said}");
 
     let (code, said) = ended(BROKEN, "example.com/operator:1", &[]).await;
     assert_eq!(code, Some(5), "{said}");

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use conformance::controlplane::Components;
 use conformance::process::{Run, Spawner};
 use conformance::s3::{Client, Minio, Object, Options, Server, ServerError};
 use conformance::tools::{self, Cache, Display, Needs, Tool, Workshop, prepare};
@@ -34,7 +35,7 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn minio_serves_and_has_outages_like_the_storage_in_memory() {
+async fn minio_serves_has_outages_like_the_storage_in_memory_and_its_end_is_told() {
     let fixture = Fixture::new();
     let program = match fixture.minio().await {
         Ok(tool) => tool.path,
@@ -60,6 +61,12 @@ async fn minio_serves_and_has_outages_like_the_storage_in_memory() {
 
     server.remove_bucket("backups").await.unwrap();
     assert!(!client.bucket_exists("backups").await.unwrap());
+
+    let (process, log) = server.minio().unwrap();
+    let components = Components::default().with(process, log.to_owned());
+    process.kill().await;
+    let said = components.ended().await.to_string();
+    assert!(said.starts_with("minio: it has ended (signal: 9"), "{said}");
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::CliError;
 use super::home::report_directory;
 use super::options::EnvironmentOptions;
+use super::run::ended;
 use super::selection::Selection;
 use super::signals;
 use crate::bench::{Latencies, Measurement, Sampler, Spread, Writes, table};
@@ -96,9 +97,10 @@ impl Bench {
             let rounded = self.round(&environment, &jobs, begin, &mut measured, &interrupted).await;
             let begin = Instant::now();
             // It ends also when the round was none.
-            environment.close().await?;
+            let closed = environment.close().await;
             measured.down.push(begin.elapsed().as_secs_f64());
-            if let Some(exit) = rounded? {
+            let exit = ended(rounded.map(|exit| exit.unwrap_or(Exit::Ok)), closed)?;
+            if exit != Exit::Ok {
                 return Ok(exit);
             }
         }

@@ -14,7 +14,7 @@ use crate::{existing, supervisor};
 /// How long the namespaces of a cluster may take to go: its pods get their grace.
 const NAMESPACES_WITHIN: Duration = Duration::from_mins(5);
 
-/// Remove what a killed run has left behind: processes, files, shared memory, clusters. What still runs properly stays.
+/// Remove what a killed run has left behind: processes, files, shared memory, clusters, images. What still runs properly stays.
 #[derive(Clone, Debug, Args)]
 pub struct Clean {
     /// Also remove the clusters that `run --keep` has left

@@ -15,8 +15,12 @@ use super::signals;
 use super::tools::Tools;
 use crate::duration;
 use crate::exit::Exit;
-use crate::supervisor::{self, Status};
+use crate::inert::inert;
+use crate::supervisor::{self, Plan, Status};
 use crate::tools::Display;
+
+/// Idle time is counted in seconds: with none, an environment would end while it is handed over.
+const SHORTEST_IDLE: Duration = Duration::from_secs(1);
 
 /// Keep an environment between runs. Tests of `cargo nextest run` attach to it.
 #[derive(Clone, Debug, Subcommand)]
@@ -46,7 +50,10 @@ pub struct Up {
 }
 
 fn idle(text: &str) -> Result<Duration, String> {
-    duration::parse(text).map_err(|error| format!("`{text}` {error}"))
+    match duration::parse(text) {
+        Ok(idle) if idle < SHORTEST_IDLE => Err(format!("`{text}` is less than a second")),
+        parsed => parsed.map_err(|error| format!("`{text}` {error}")),
+    }
 }
 
 impl Env {
@@ -61,11 +68,15 @@ impl Env {
                 Ok(Exit::Ok)
             }
             Self::Status(options) => {
-                let Some(status) = status(&options).await? else {
+                let plan = options.plan();
+                let Some(status) = status(plan.as_ref().ok()).await? else {
                     anstream::println!("no environment runs");
                     return Ok(Exit::Environment);
                 };
                 show(&status);
+                if let Err(error) = plan {
+                    anstream::println!("not compared with what would be started now: {}", inert(error.message()));
+                }
                 Ok(Exit::Ok)
             }
             Self::Down => {
@@ -77,7 +88,7 @@ impl Env {
                 if let Some(kubeconfig) = options.kubeconfig() {
                     return Err(shell(&absolute(kubeconfig)?));
                 }
-                let Some(status) = status(&options).await? else {
+                let Some(status) = status(None).await? else {
                     return Err(CliError::new(
                         Exit::Environment,
                         "no environment runs; start one by `conformance env up`",
@@ -98,8 +109,8 @@ fn shell(kubeconfig: &Path) -> CliError {
     CliError::new(Exit::Environment, format!("{} cannot be started: {error}", shell.display()))
 }
 
-async fn status(options: &EnvironmentOptions) -> Result<Option<Status>, CliError> {
-    supervisor::status(&options.plan()?).await.map_err(|error| failed(&error))
+async fn status(plan: Option<&Plan>) -> Result<Option<Status>, CliError> {
+    supervisor::status(plan).await.map_err(|error| failed(&error))
 }
 
 fn failed(error: &anyhow::Error) -> CliError {
@@ -123,5 +134,17 @@ fn show(status: &Status) {
     }
     if !status.differences.is_empty() {
         anstream::println!("differs from what would be started now: {}", status.differences.join(", "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_time_that_would_be_none_is_refused() {
+        assert_eq!(idle("500ms").unwrap_err(), "`500ms` is less than a second");
+        assert_eq!(idle("1s").unwrap(), SHORTEST_IDLE);
+        assert!(idle("soon").unwrap_err().starts_with("`soon` is no duration"));
     }
 }

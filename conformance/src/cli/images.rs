@@ -12,6 +12,10 @@ use super::tools::in_workshop;
 use crate::exit::Exit;
 use crate::images::{self, Bundle, Programs, Source};
 use crate::implementation::Implementation;
+use crate::inert::inert;
+use crate::kind;
+use crate::process::default_base;
+use crate::say::say;
 use crate::tools::{Display, ToolError, Workshop};
 
 /// Make the container images of the kind environment, and show what they are called and where they are.
@@ -50,7 +54,14 @@ impl Images {
             self.make(workshop).await.map_err(|error| CliError::environment(&error.into()))?;
             Ok(Exit::Ok)
         };
-        in_workshop(display, made).await
+        let outcome = in_workshop(display, made).await;
+        // Half an image: the daemon has gone on making what nobody waits for.
+        if matches!(outcome, Ok(Exit::Interrupted))
+            && let Err(error) = kind::sweep_images(&default_base(), None).await
+        {
+            say(&inert(&format!("{error:#}; `conformance clean` tries again")));
+        }
+        outcome
     }
 
     async fn make(&self, workshop: &Workshop) -> Result<(), ToolError> {
@@ -62,7 +73,9 @@ impl Images {
         };
         let source = if self.offline { Source::Offline } else { Source::Registry };
         let programs = Programs::in_directory(&programs);
-        let images = images::prepare(workshop, None, &programs, &self.workload, source).await?;
+        // The one that `--env kind` asks, too.
+        let daemon = kind::docker_host();
+        let images = images::prepare(workshop, &daemon, &programs, &self.workload, source).await?;
         let minio = match source {
             Source::Offline => Some(images::minio(workshop, &self.tools.options()).await?),
             Source::Registry => None,

@@ -31,6 +31,7 @@ use clap::{Parser, Subcommand};
 use include_dir::Dir;
 
 use crate::exit::Exit;
+use crate::say::say;
 
 pub use error::CliError;
 pub use home::{report_directory, sources};
@@ -114,7 +115,7 @@ async fn perform(verb: Verb) -> Result<Exit, CliError> {
 }
 
 fn tell(error: &CliError) -> ExitCode {
-    anstream::eprintln!("{error}");
+    say(&error.to_string());
     error.exit().into()
 }
 

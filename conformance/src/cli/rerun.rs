@@ -89,9 +89,10 @@ mod tests {
 
     #[test]
     fn what_a_run_was_told_is_told_again() {
-        let told = "--scenarios mine --env kind --implementation my.yaml --percona-crds crds --s3 minio --kubernetes 1.34 \
-                    --assets a --etcd b --kube-apiserver c --kube-controller-manager d --postgresql e \
-                    --postgresql-client f --pgbackrest g --minio h --kind i --helm j --percona double \
+        let told = "--scenarios mine --env kind --implementation my.yaml --percona-crds crds --s3 minio \
+                    --operator-log debug --kubernetes 1.34 --assets a --etcd b --kube-apiserver c \
+                    --kube-controller-manager d --postgresql e --postgresql-client f --pgbackrest g --minio h --kind i \
+                    --helm j --percona double \
                     --percona-chart chart --node-image n --minio-image m --image-archive 1.tar --image-archive 2.tar \
                     --images k --kind-config l --offline --repeat 10 --timeout-multiplier 2";
         let told: Vec<String> = told.split_whitespace().map(str::to_owned).collect();

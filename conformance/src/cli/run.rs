@@ -13,10 +13,11 @@ use super::signals;
 use super::{CliError, pause};
 use crate::engine::schedule::{Order, Pace, Progress, plan, run};
 use crate::engine::{Job, Missing, Outcome, Settings, Verdict};
-use crate::environment::{Environment, EnvironmentError};
+use crate::environment::Environment;
 use crate::exit::Exit;
 use crate::inert::inert;
 use crate::report::{AllowedSkips, Console, Files, RunReport, State, exit};
+use crate::say::say;
 use crate::tools::Display;
 
 /// Run scenarios.
@@ -121,14 +122,12 @@ impl Run {
             Err(_) if interrupted.is_cancelled() => {
                 let outcomes =
                     jobs.iter().map(|job| Outcome::not_begun(job, "the run was interrupted before it began"));
-                unstarted(run, outcomes, State::Interrupted, &files)?;
-                return Ok(Exit::Interrupted);
+                return ended(Ok(Exit::Interrupted), unstarted(run, outcomes, State::Interrupted, &files));
             }
             Err(error) => {
                 let why = error.message().to_owned();
                 let outcome = |job| Outcome { verdict: Verdict::Error, ..Outcome::not_begun(job, &why) };
-                unstarted(run, jobs.iter().map(outcome), State::Complete, &files)?;
-                return Err(error);
+                return ended(Err(error), unstarted(run, jobs.iter().map(outcome), State::Complete, &files));
             }
             Ok(environment) => environment,
         };
@@ -152,12 +151,12 @@ impl Run {
             && run.counts.failed + run.counts.error > 0
             && !interrupted.is_cancelled()
         {
-            anstream::eprintln!("the environment is kept until Ctrl-C");
+            say("the environment is kept until Ctrl-C");
             interrupted.cancelled().await;
         }
-        let verdict = judged.map(|run| verdict(&run, allowed.as_ref()));
-        // The environment ends also when the report could not be written.
-        ended(verdict, environment.close().await)
+        // The environment ends also when the report could not be written, and before anything is said that may be lost.
+        let closed = environment.close().await;
+        ended(judged.map(|run| verdict(&run, allowed.as_ref())), closed)
     }
 
     /// The options that choose what is judged, where, and how often; the scenarios are named beside them.
@@ -235,12 +234,16 @@ fn unstarted(
     Ok(files.write(&run)?)
 }
 
-/// How the program ends when its environment has ended, too. One that does not end well hides nothing that is worse.
-fn ended(verdict: Result<Exit, CliError>, closed: Result<(), EnvironmentError>) -> Result<Exit, CliError> {
-    match (verdict, closed.map_err(CliError::from)) {
+/// How the program ends after what is left to do: its environment ends, or a report is written. What of that does not go well
+/// hides nothing that is worse.
+pub(super) fn ended(
+    verdict: Result<Exit, CliError>,
+    closed: Result<(), impl Into<CliError>>,
+) -> Result<Exit, CliError> {
+    match (verdict, closed.map_err(Into::<CliError>::into)) {
         (Ok(Exit::Ok), Err(error)) => Err(error),
         (verdict, Err(error)) => {
-            anstream::eprintln!("{error}");
+            say(&error.to_string());
             verdict
         }
         (verdict, Ok(())) => verdict,
@@ -252,7 +255,7 @@ fn verdict(run: &RunReport, allowed: Option<&AllowedSkips>) -> Exit {
     let exit = exit(&run.counts, run.state == State::Interrupted);
     let problems = allowed.map(|allowed| allowed.problems(&run.outcomes)).unwrap_or_default();
     for problem in &problems {
-        anstream::eprintln!("--no-skips: {}", inert(problem));
+        say(&format!("--no-skips: {}", inert(problem)));
     }
     if exit == Exit::Ok && !problems.is_empty() { Exit::Skipped } else { exit }
 }
@@ -260,15 +263,26 @@ fn verdict(run: &RunReport, allowed: Option<&AllowedSkips>) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::environment::EnvironmentError;
 
     #[test]
     fn an_environment_that_does_not_end_well_hides_no_verdict() {
         let broken = || Err(EnvironmentError::Broken("it did not end".to_owned()));
-        let exit = |verdict, closed| ended(verdict, closed).unwrap_or_else(|error| error.exit());
+        let exit =
+            |verdict, closed: Result<(), EnvironmentError>| ended(verdict, closed).unwrap_or_else(|error| error.exit());
         assert_eq!(exit(Ok(Exit::Failed), broken()), Exit::Failed);
         assert_eq!(exit(Ok(Exit::Skipped), broken()), Exit::Skipped);
         assert_eq!(exit(Ok(Exit::Ok), broken()), Exit::Environment);
         assert_eq!(exit(Err(CliError::new(Exit::Report, "no space")), broken()), Exit::Report);
         assert_eq!(exit(Ok(Exit::Failed), Ok(())), Exit::Failed);
+    }
+
+    #[test]
+    fn a_report_that_cannot_be_written_hides_no_reason() {
+        let unwritten = || Err::<(), _>(CliError::new(Exit::Report, "no space"));
+        let why = CliError::new(Exit::MissingTool, "no etcd");
+        let told = ended(Err(why), unwritten()).unwrap_err();
+        assert_eq!((told.exit(), told.message()), (Exit::MissingTool, "no etcd"));
+        assert_eq!(ended(Ok(Exit::Interrupted), unwritten()).unwrap(), Exit::Interrupted);
     }
 }

@@ -1,18 +1,12 @@
 //! Ctrl-C once: stop, collect, clean up, report. Twice: end at once.
 
-use std::io::Write as _;
-
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::CliError;
 use crate::existing::left_behind;
 use crate::exit::Exit;
-
-/// On a full disk, where `eprintln!` panics, a run must still end.
-fn say(line: &str) {
-    let _ = writeln!(anstream::stderr(), "{line}");
-}
+use crate::say::say;
 
 /// What is left when the program ends at once, and how to remove it. `installed`: the commands that remove the operator from a
 /// cluster that was there before.

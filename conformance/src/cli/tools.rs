@@ -1,15 +1,20 @@
 //! `conformance env tools`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 
-use super::CliError;
 use super::options::ToolOptions;
+use super::run::ended;
+use super::{CliError, signals};
 use crate::exit::Exit;
 use crate::inert::inert;
-use crate::process::{Run, Spawner, default_base};
+use crate::process::{Run, Spawner, default_base, sweep};
 use crate::tools::{self, Cache, ControlPlane, Display, Needs, Workshop, listing, prepare};
+
+/// How long killed processes may take to end.
+const CHILDLESS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Show the programs of the environment and where they are.
 #[derive(Clone, Debug, Args)]
@@ -56,19 +61,26 @@ impl Tools {
     }
 }
 
-/// Does `work` in a workshop of its own, and removes what it leaves.
+/// Does `work` in a workshop of its own, and removes what it leaves; so at an interruption, in the middle of it.
 pub(super) async fn in_workshop(
     display: &Display,
     work: impl AsyncFnOnce(&Workshop) -> Result<Exit, CliError>,
 ) -> Result<Exit, CliError> {
     let failed = |error: &dyn std::fmt::Display| CliError::new(Exit::Environment, error);
+    let interrupted = signals::watch()?;
+    // As every command that starts something: what killed runs have left goes first.
+    let swept = tokio::task::spawn_blocking(|| sweep(&default_base())).await;
+    swept.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
     let run = Arc::new(Run::create(&default_base()).map_err(|error| failed(&error))?);
     let workshop = Workshop {
         cache: Cache::default_root().and_then(Cache::open).map_err(|error| CliError::environment(&error.into()))?,
         spawner: Spawner::new(Arc::clone(&run), None).map_err(|error| CliError::environment(&error.into()))?,
         progress: display.progress(),
     };
-    let outcome = work(&workshop).await;
-    run.remove().map_err(|error| failed(&error))?;
-    outcome
+    let outcome = interrupted.run_until_cancelled(Box::pin(work(&workshop))).await.unwrap_or(Ok(Exit::Interrupted));
+    // What was in the middle of its work was killed when its handle was dropped.
+    if tokio::time::timeout(CHILDLESS_WITHIN, run.childless()).await.is_err() {
+        tracing::warn!("some processes do not end within {} s after SIGKILL", CHILDLESS_WITHIN.as_secs());
+    }
+    ended(outcome, run.remove().map_err(|error| failed(&error)))
 }

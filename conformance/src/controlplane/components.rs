@@ -8,7 +8,8 @@ use futures::stream::FuturesUnordered;
 use super::ready;
 use crate::process::{Exit, Process};
 
-/// The processes of a control plane. It does not own them, and stays valid when they have ended.
+/// The processes of a control plane, and what else a scenario cannot do without. It does not own them, and stays valid when
+/// they have ended.
 #[derive(Clone, Debug, Default)]
 pub struct Components(Vec<Component>);
 
@@ -20,20 +21,11 @@ struct Component {
 }
 
 impl Components {
-    pub(super) fn with(mut self, process: &Process, log: PathBuf) -> Self {
+    /// These and `process`, which writes to `log`.
+    #[must_use]
+    pub fn with(mut self, process: &Process, log: PathBuf) -> Self {
         self.0.push(Component { name: process.name().to_owned(), exit: process.exit(), log });
         self
-    }
-
-    /// Whether all of them run.
-    ///
-    /// # Errors
-    /// Says which one has ended, how, and what it wrote last.
-    pub fn check(&self) -> anyhow::Result<()> {
-        self.0.iter().try_for_each(|component| match component.exit.status() {
-            Some(status) => Err(component.ended(status)),
-            None => Ok(()),
-        })
     }
 
     /// Waits until one of them has ended, and says which one, how, and what it wrote last.

@@ -1,7 +1,6 @@
 //! Access to the API server, as a kubeconfig file and as a client configuration.
 
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -12,6 +11,7 @@ use kube::config::{
 };
 
 use crate::pki::Identity;
+use crate::private;
 
 /// The one name used in the file for cluster, user and context.
 const NAME: &str = "dittofs-conformance";
@@ -94,8 +94,7 @@ impl Access {
     /// Writes the kubeconfig, readable by its owner only.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let text = serde_yaml::to_string(&self.kubeconfig).map_err(io::Error::other)?;
-        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        file.write_all(text.as_bytes())
+        private::write(path, text)
     }
 
     /// The client configuration.

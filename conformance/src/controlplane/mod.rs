@@ -25,4 +25,4 @@ pub use crds::{CustomResources, remove, wait_until_established};
 pub use kubeconfig::Access;
 pub use plane::{ControlPlane, Options};
 pub use ready::{ready, tail};
-pub use server::{Binaries, free_port};
+pub use server::Binaries;

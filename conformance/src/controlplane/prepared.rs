@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::crds::CustomResources;
 use super::server::Binaries;
+use crate::partial;
 
 /// Changes when what [`super::plane`] puts into a prepared directory does.
 const FORMAT: &str = "1";
@@ -60,9 +61,9 @@ pub(super) async fn provide(
     if !entry.is_dir() {
         remove_old(cache)?;
         let made = prepare().await?;
-        let partial = tempfile::Builder::new().prefix(".partial-").tempdir_in(cache)?;
-        copy(&made, partial.path()).with_context(|| format!("copying {} to the cache", made.display()))?;
-        std::fs::rename(partial.keep(), &entry)?;
+        let new = tempfile::Builder::new().prefix(partial::PREFIX).tempdir_in(cache)?;
+        copy(&made, new.path()).with_context(|| format!("copying {} to the cache", made.display()))?;
+        std::fs::rename(new.keep(), &entry)?;
     }
     copy(&entry, target).with_context(|| format!("copying {} to {}", entry.display(), target.display()))?;
     File::open(&entry)?.set_modified(SystemTime::now())?;
@@ -85,16 +86,13 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes what was not used for [`KEEP_FOR`], and what a killed run has left half-made. The lock must be held.
+/// Removes what was not used for [`KEEP_FOR`], and what a killed run has left half-made or half-removed. The lock must be held.
 fn remove_old(cache: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(cache)? {
-        let entry = entry?;
-        if !entry.file_type()?.is_dir() {
-            continue;
-        }
+    partial::remove_all(cache)?;
+    for entry in std::fs::read_dir(cache)?.collect::<io::Result<Vec<_>>>()? {
         let unused = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
-        if unused > KEEP_FOR || entry.file_name().as_encoded_bytes().starts_with(b".partial-") {
-            std::fs::remove_dir_all(entry.path())?;
+        if entry.file_type()?.is_dir() && unused > KEEP_FOR {
+            partial::remove(&entry.path(), partial::PREFIX)?;
         }
     }
     Ok(())

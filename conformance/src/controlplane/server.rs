@@ -1,6 +1,5 @@
 //! The API server with its etcd, as two processes.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use super::components::Components;
 use super::kubeconfig::Access;
 use super::{apiserver, etcd, ready};
 use crate::pki::Authority;
+use crate::ports::Port;
 use crate::process::{Process, Spawner};
 
 /// How long the API server may take to answer `/readyz`. A cold start of a loaded machine takes some ten seconds.
@@ -43,6 +43,8 @@ pub(super) struct Server {
     pub access: Access,
     /// The administrator's access, as a client configuration.
     pub config: kube::Config,
+    /// Where the API server listens.
+    _port: Port,
 }
 
 impl Server {
@@ -53,12 +55,13 @@ impl Server {
         let admin = authority.client("dittofs-conformance", Some(ADMINISTRATORS))?;
         let etcd = spawner.spawn(&etcd::launch(&binaries.etcd, directory)).await?;
         for attempt in 1.. {
-            let port = free_port().context("looking for a free port")?;
-            let server = format!("https://127.0.0.1:{port}");
+            let port = Port::choose().context("looking for a free port")?;
+            let server = format!("https://127.0.0.1:{}", port.number());
             let access = Access::by_certificate(&server, authority.certificate(), &admin);
             let config = access.config().await?;
             let log = directory.join("kube-apiserver.log");
-            let apiserver = spawner.spawn(&apiserver::launch(&binaries.kube_apiserver, directory, port)).await?;
+            let apiserver =
+                spawner.spawn(&apiserver::launch(&binaries.kube_apiserver, directory, port.number())).await?;
             let client = patient_client(&config)?;
             match wait(&etcd, &apiserver, directory, &client).await {
                 Ok(()) => {
@@ -67,7 +70,7 @@ impl Server {
                     Access::by_certificate(&server, authority.certificate(), &manager)
                         .write(&directory.join("controllers.kubeconfig"))?;
                     access.write(&directory.join("admin.kubeconfig"))?;
-                    return Ok(Self { directory: directory.to_owned(), etcd, apiserver, access, config });
+                    return Ok(Self { directory: directory.to_owned(), etcd, apiserver, access, config, _port: port });
                 }
                 Err(error) if apiserver.exit().status().is_none() || !port_was_taken(&log) => return Err(error),
                 Err(_) if attempt < PORT_ATTEMPTS => std::fs::remove_file(&log)?,
@@ -136,11 +139,6 @@ async fn wait(etcd: &Process, apiserver: &Process, directory: &Path, client: &Cl
         }
         outcome = answers => outcome,
     }
-}
-
-/// A port of 127.0.0.1 that is free now. Somebody may take it before it is used: whoever hands it to a program tries again.
-pub fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 fn port_was_taken(log: &Path) -> bool {

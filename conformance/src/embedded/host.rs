@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::anyhow;
+use anyhow::Context as _;
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
@@ -14,6 +14,7 @@ use super::settings::Settings;
 use super::shared::Shared;
 use super::stack::{self, Stack};
 use crate::environment::{Capabilities, Description, Isolation, LeaseRequest};
+use crate::implementation::Told;
 use crate::percona::CrashScope;
 use crate::process::Spawner;
 use crate::supervisor::{self, FileStamp, Lanes, Lease, Permit};
@@ -40,12 +41,12 @@ pub struct Host {
     stack: Arc<Stack>,
     lanes: Lanes,
     kubernetes: String,
-    /// The operator's program as it was when it was started.
-    program: Option<FileStamp>,
+    /// What the operator is started from, as it was then.
+    program: Option<Vec<FileStamp>>,
     own: Own,
     /// The one beside the shared one, from the first scenario that is to be alone while others run.
     /// Why there is none, too: what failed once fails again, and would then be told of its own remains.
-    aside: OnceCell<Result<Arc<Stack>, String>>,
+    aside: OnceCell<Result<Arc<Stack>, Told>>,
 }
 
 impl Host {
@@ -59,11 +60,13 @@ impl Host {
         let lanes = Lanes::new(settings.own_control_planes);
         let (shared, plane) = Shared::prepare(settings, spawner, progress, &directory.join("plane")).await?;
         let shared = Arc::new(shared);
+        // Before it is started: a change in the middle counts.
+        let program = FileStamp::of_each(shared.prepared.files());
         let stack = Stack::assemble(Arc::clone(&shared), plane, &directory, CrashScope::Namespace).await?;
         Ok(Self {
             lanes,
             kubernetes: stack.client().apiserver_version().await?.git_version,
-            program: FileStamp::of(&shared.prepared.program()).ok(),
+            program,
             shared,
             stack: Arc::new(stack),
             own: Own::default(),
@@ -73,7 +76,12 @@ impl Host {
 
     async fn another(&self, name: &str, crash: CrashScope) -> anyhow::Result<Arc<Stack>> {
         let directory = self.shared.spawner.run().directory().join(name);
-        Ok(Arc::new(Stack::start(Arc::clone(&self.shared), &directory, crash).await?))
+        let started = Stack::start(Arc::clone(&self.shared), &directory, crash).await;
+        if started.is_err() {
+            // What its logs say about that stands in the error.
+            stack::remove(&directory);
+        }
+        Ok(Arc::new(started?))
     }
 }
 
@@ -112,9 +120,9 @@ impl supervisor::Host for Host {
         let stack = match request.isolation {
             Isolation::Operator if request.aside => {
                 let another = Box::pin(self.another("aside", CrashScope::Namespace));
-                let begin = async || another.await.map_err(|error| format!("{error:#}"));
+                let begin = async || another.await.map_err(|error| Told::of(&error));
                 let aside = self.aside.get_or_init(begin).await;
-                Arc::clone(aside.as_ref().map_err(|why| anyhow!("a second control plane: {why}"))?)
+                Arc::clone(aside.as_ref().map_err(Told::again).context("a second control plane")?)
             }
             Isolation::Namespace | Isolation::Operator => Arc::clone(&self.stack),
             Isolation::Cluster => {
@@ -130,12 +138,14 @@ impl supervisor::Host for Host {
     }
 
     async fn refresh(&self) -> anyhow::Result<bool> {
-        self.shared.rebuild().await?;
-        Ok(FileStamp::of(&self.shared.prepared.program()).ok() != self.program)
+        let prepared = self.shared.rebuild().await?;
+        let program = FileStamp::of_each(prepared.files());
+        // Without its program, nobody knows.
+        Ok(program.is_none() || program != self.program || !prepared.installs_as(&self.shared.prepared))
     }
 
     async fn broken(&self) -> anyhow::Error {
-        self.stack.plane().components().ended().await
+        self.stack.ended().await
     }
 
     async fn end(&self) {

@@ -134,8 +134,8 @@ impl Lease for EmbeddedLease {
     }
 
     fn broken(&self) -> BoxFuture<'static, anyhow::Error> {
-        let components = self.stack.plane().components();
-        async move { components.ended().await }.boxed()
+        let stack = Arc::clone(&self.stack);
+        async move { stack.broken().await }.boxed()
     }
 
     /// Faults in reverse order, databases, the bucket, the control plane if it is the scenario's own.
@@ -161,10 +161,6 @@ impl Lease for EmbeddedLease {
         }
         let Some(own) = &self.own else { return };
         own.remove(self.number);
-        if let Err(error) = std::fs::remove_dir_all(self.stack.directory())
-            .with_context(|| format!("removing {}", self.stack.directory().display()))
-        {
-            tracing::warn!("{error:#}");
-        }
+        super::stack::remove(self.stack.directory());
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::settings::{Settings, Storage};
-use crate::controlplane::{self, Audit, Binaries, ControlPlane, CustomResources};
+use crate::controlplane::{self, Audit, Binaries, Components, ControlPlane, CustomResources};
 use crate::implementation::{Implementation, Prepared};
 use crate::node::{Image, ImageTable, libpq};
 use crate::postgres::{Addresses, Installation};
@@ -137,6 +137,15 @@ impl Shared {
         Ok((shared, plane))
     }
 
+    /// The processes without which nothing goes on on `plane`: its own, and MinIO.
+    pub fn components(&self, plane: &ControlPlane) -> Components {
+        let components = plane.components();
+        match self.s3.minio() {
+            Some((process, log)) => components.with(process, log.to_owned()),
+            None => components,
+        }
+    }
+
     /// The images that pods can be made of.
     pub fn images(&self) -> ImageTable {
         let postgres = self.parts.clients.as_ref().ok().map(|clients| {
@@ -155,10 +164,10 @@ impl Shared {
         })
     }
 
-    /// Builds the operator again, with what has changed since.
-    pub async fn rebuild(&self) -> anyhow::Result<()> {
+    /// Builds the operator and gathers its manifests again, with what has changed since.
+    pub async fn rebuild(&self) -> anyhow::Result<Prepared> {
         let implementation = self.prepared.implementation().clone();
-        build(&self.settings, implementation, &self.spawner, &Progress::silent()).await.map(drop)
+        build(&self.settings, implementation, &self.spawner, &Progress::silent()).await
     }
 }
 

@@ -47,7 +47,7 @@ impl Stack {
         directory: &Path,
         crash: CrashScope,
     ) -> anyhow::Result<Self> {
-        let components = plane.components();
+        let components = shared.components(&plane);
         tokio::select! {
             biased;
             error = components.ended() => Err(error),
@@ -130,6 +130,27 @@ impl Stack {
 
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Waits until a process has ended without which no scenario goes on here, and says which.
+    pub async fn ended(&self) -> anyhow::Error {
+        self.shared.components(&self.plane).ended().await
+    }
+
+    /// As [`Self::ended`], and until the machine keeps databases from starting.
+    pub async fn broken(&self) -> anyhow::Error {
+        let machine = self.percona.read().await.as_ref().map(Double::machine);
+        let fails = async {
+            match machine {
+                Some(machine) => machine.fails().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            error = self.ended() => error,
+            error = fails => error,
+        }
     }
 
     /// Injects a fault. Returns when it is in force.
@@ -318,6 +339,21 @@ async fn percona(
         crash,
     });
     Ok(Some(double.await.context("starting the double of Percona")?))
+}
+
+/// Removes the directory of a control plane that is used no more. What cannot be removed goes with the run's directory.
+pub(super) fn remove(directory: &Path) {
+    // A process that has just been killed may have put a file into a directory that was being removed.
+    const ATTEMPTS: u32 = 3;
+    let mut removed = std::fs::remove_dir_all(directory);
+    for _ in 1..ATTEMPTS {
+        if removed.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::DirectoryNotEmpty) {
+            removed = std::fs::remove_dir_all(directory);
+        }
+    }
+    if let Err(error) = removed {
+        tracing::warn!(directory = %directory.display(), %error, "what a control plane has left could not be removed");
+    }
 }
 
 /// A directory of the run that everyone may pass through, for what runs as another user in it.

@@ -4,6 +4,7 @@
 //! environment itself. The middle of it is pure (`path`, `difference`, `matching`, `watch::record`, `watch::timeline`).
 
 mod access;
+mod breakdown;
 mod completion;
 mod containers;
 mod context;

@@ -18,7 +18,7 @@ use super::schedule::Job;
 use super::settings::{Paused, Settings};
 use super::trouble::Trouble;
 use super::watch::Kind;
-use super::{images, invariants, namespace, preparation, steps};
+use super::{breakdown, images, invariants, namespace, preparation, steps};
 use crate::environment::{Declared, Environment, LeaseRequest, Site};
 use crate::redact::redact;
 use crate::scenario::expression::Bindings;
@@ -295,6 +295,9 @@ impl Run {
 
     /// Takes note of trouble in an operation, with the evidence of the moment.
     async fn failed(&mut self, trouble: Trouble, place: Place, context: &Context) {
+        let deadline = Deadline::after("invariants", self.scaled(INVARIANTS_LIMIT));
+        let told = deadline.bound(breakdown::or_breakdown(trouble.clone(), &*context.site)).await;
+        let trouble = told.unwrap_or(trouble);
         self.trouble(&trouble);
         let Some(failure) = trouble.failure() else { return };
         // The namespace looks the same for all that fails after the first failure.

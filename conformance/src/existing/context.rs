@@ -53,6 +53,24 @@ impl Chosen {
     }
 }
 
+/// A kubeconfig that leads to the cluster of `context` and nowhere else: without the other contexts, their clusters and the
+/// secrets of their users.
+pub fn alone(kubeconfig: Kubeconfig, context: &str) -> Kubeconfig {
+    let contexts: Vec<_> = kubeconfig.contexts.into_iter().filter(|known| known.name == context).collect();
+    let meant = contexts.iter().find_map(|known| known.context.clone()).unwrap_or_default();
+    let clusters = kubeconfig.clusters.into_iter().filter(|known| known.name == meant.cluster);
+    let users = kubeconfig.auth_infos.into_iter().filter(|known| meant.user.as_ref() == Some(&known.name));
+    Kubeconfig {
+        clusters: clusters.collect(),
+        auth_infos: users.collect(),
+        contexts,
+        current_context: Some(context.to_owned()),
+        kind: kubeconfig.kind,
+        api_version: kubeconfig.api_version,
+        ..Kubeconfig::default()
+    }
+}
+
 impl fmt::Display for Chosen {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} (context {})", self.server, self.context)
@@ -95,6 +113,21 @@ mod tests {
         context lost of the kubeconfig leads to no server
         the kubeconfig has no current context; `--context` names one of: none
         ");
+    }
+
+    #[test]
+    fn what_leads_to_one_cluster_holds_no_secret_of_another() {
+        let text = "{apiVersion: v1, kind: Config, current-context: production, \
+                    clusters: [{name: c, cluster: {server: 'https://10.0.0.1:6443'}}, \
+                    {name: p, cluster: {server: 'https://10.0.0.2:6443'}}], \
+                    users: [{name: u, user: {token: of-staging}}, {name: p, user: {token: of-production}}], \
+                    contexts: [{name: staging, context: {cluster: c, user: u}}, \
+                    {name: production, context: {cluster: p, user: p}}]}";
+        let alone = alone(Kubeconfig::from_yaml(text).unwrap(), "staging");
+        assert_eq!(Chosen::of(&alone, None).unwrap().server, "https://10.0.0.1:6443");
+        let written = serde_yaml::to_string(&alone).unwrap();
+        assert!(written.contains("of-staging"), "{written}");
+        assert!(!written.contains("production") && !written.contains("10.0.0.2"), "{written}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::environment::{Capabilities, Description, Environment, EnvironmentErro
 use crate::implementation::Implementation;
 use crate::inert::inert;
 use crate::redact::redact;
+use crate::say::say;
 use crate::tools::Display;
 
 /// What the user chose.
@@ -105,7 +106,7 @@ async fn given_up(why: anyhow::Error, installed: Option<Installed>) -> anyhow::E
     if let Some(installed) = installed
         && let Err(error) = installed.remove().await
     {
-        anstream::eprintln!("left behind: {}", inert(&redact(&format!("{error:#}"))));
+        say(&format!("left behind: {}", inert(&redact(&format!("{error:#}")))));
     }
     why
 }

@@ -1,6 +1,6 @@
 //! Installing the operator under test by its chart, when that was asked for, and removing what was not there before.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +14,13 @@ use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
+use super::context::alone;
 use super::remedies::{Before, Flags, note_left};
 use crate::exit::Exit;
 use crate::implementation::Implementation;
 use crate::kind::{Helm, install_operator};
-use crate::process::{Run, Spawner, default_base};
+use crate::private;
+use crate::process::{Run, Spawner, default_base, sweep};
 use crate::supervisor::StartError;
 use crate::tools::{self, Cache, Display, Workshop};
 
@@ -57,7 +59,7 @@ impl Installed {
     pub async fn begin(
         install: &Install,
         client: &Client,
-        (path, mut kubeconfig): (Option<&Path>, Kubeconfig),
+        (path, kubeconfig): (Option<&Path>, Kubeconfig),
         context: &str,
         display: &Display,
         interrupted: &CancellationToken,
@@ -67,13 +69,12 @@ impl Installed {
         let cache = Cache::open(Cache::default_root()?)?;
         let workshop = Workshop { cache, spawner: spawner.clone(), progress: display.progress() };
         let prepared = async {
-            // Helm's own file: nobody's current context is touched.
-            kubeconfig.current_context = Some(context.to_owned());
-            let path = run.directory().join("kubeconfig");
-            std::fs::write(&path, serde_yaml::to_string(&kubeconfig)?).context("writing a kubeconfig for Helm")?;
+            // As every command that starts something: what killed runs have left goes first.
+            tokio::task::spawn_blocking(|| sweep(&default_base())).await??;
+            let kubeconfig = write_kubeconfig(run.directory(), kubeconfig, context)?;
             let tool = tools::helm(&workshop, &install.tools).await?;
             let before = Before { crds: definitions(client).await?, namespaces: namespaces(client).await? };
-            anyhow::Ok((Helm { tool, spawner, kubeconfig: path }, before))
+            anyhow::Ok((Helm { tool, spawner, kubeconfig }, before))
         };
         let prepared = interrupted.run_until_cancelled(Box::pin(prepared)).await;
         match prepared.unwrap_or_else(|| Err(anyhow!("interrupted"))) {
@@ -188,6 +189,14 @@ impl Installed {
     }
 }
 
+/// Writes Helm's own kubeconfig into `directory`: nobody's current context is touched, and it holds what leads to this one.
+fn write_kubeconfig(directory: &Path, kubeconfig: Kubeconfig, context: &str) -> anyhow::Result<PathBuf> {
+    let path = directory.join("kubeconfig");
+    let text = serde_yaml::to_string(&alone(kubeconfig, context))?;
+    private::write(&path, text).context("writing a kubeconfig for Helm")?;
+    Ok(path)
+}
+
 /// What the user has to say otherwise.
 pub(super) fn usage(message: String) -> anyhow::Error {
     StartError { exit: Exit::Usage, message }.into()
@@ -210,6 +219,7 @@ async fn namespaces(client: &Client) -> anyhow::Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use http::{Method, Request, Response};
     use kube::client::Body;
@@ -315,6 +325,22 @@ mod tests {
             Installed::begin(&install, &client, (None, Kubeconfig::default()), "staging", &display, &interrupted);
         let begun = tokio::time::timeout(AT_ONCE, Box::pin(begun)).await.expect("it waits");
         assert_eq!(begun.err().map(|error| error.to_string()).as_deref(), Some("interrupted"));
+    }
+
+    #[test]
+    fn helm_gets_one_context_and_nobody_else_may_read_it() {
+        let text = "{apiVersion: v1, kind: Config, current-context: other, \
+                    clusters: [{name: c, cluster: {server: 'https://10.0.0.1:6443'}}], \
+                    users: [{name: u, user: {token: of-staging}}, {name: o, user: {token: of-others}}], \
+                    contexts: [{name: staging, context: {cluster: c, user: u}}, \
+                    {name: other, context: {cluster: c, user: o}}]}";
+        let directory = tempfile::tempdir().unwrap();
+        let path = write_kubeconfig(directory.path(), Kubeconfig::from_yaml(text).unwrap(), "staging").unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let written = Kubeconfig::read_from(&path).unwrap();
+        assert_eq!(written.current_context.as_deref(), Some("staging"));
+        let users: Vec<&str> = written.auth_infos.iter().map(|user| user.name.as_str()).collect();
+        assert_eq!(users, ["u"]);
     }
 
     #[test]

@@ -8,17 +8,15 @@ use crate::tools::{Step, ToolError, Workshop};
 
 /// How a daemon is spoken to.
 const INHERITED: [&str; 4] = ["DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "XDG_RUNTIME_DIR"];
-/// How people and contexts choose one.
-const CHOICE: [&str; 2] = ["DOCKER_HOST", "DOCKER_CONTEXT"];
 
-/// The label of what is in Docker only until it has been saved into an archive.
+/// The label of what is in Docker only until it has been saved into an archive. [`crate::kind::sweep_images`] removes it.
 pub const TEMPORARY: &str = "com.dittofs.conformance=temporary";
 
-/// Docker, as the user has it.
+/// Docker, by its command line.
 pub(super) struct Docker<'a> {
     pub workshop: &'a Workshop,
-    /// The daemon, as in `DOCKER_HOST`; none: the one that the user has chosen.
-    pub daemon: Option<&'a str>,
+    /// The daemon, as in `DOCKER_HOST`.
+    pub daemon: &'a str,
 }
 
 impl Docker<'_> {
@@ -64,13 +62,11 @@ impl Docker<'_> {
 
     fn command(&self, name: &str) -> Launch {
         // The default builder leaves the image in the daemon, where it is saved from; a provenance would be a second image.
-        let command = Workshop::launch(name, "docker")
-            .inherit(INHERITED)
-            .envs([("BUILDX_BUILDER", "default"), ("BUILDX_NO_DEFAULT_ATTESTATIONS", "1")]);
-        match self.daemon {
-            Some(daemon) => command.env("DOCKER_HOST", daemon),
-            None => command.inherit(CHOICE),
-        }
+        Workshop::launch(name, "docker").inherit(INHERITED).envs([
+            ("DOCKER_HOST", self.daemon),
+            ("BUILDX_BUILDER", "default"),
+            ("BUILDX_NO_DEFAULT_ATTESTATIONS", "1"),
+        ])
     }
 
     async fn run(&self, launch: Launch, step: &Step) -> Result<(), ToolError> {
@@ -80,17 +76,4 @@ impl Docker<'_> {
             remedy: "does `docker info` answer, can the base be pulled, and is there space on the disk?".to_owned(),
         })
     }
-}
-
-/// Removes from Docker what an interrupted [`super::prepare`] has left there: images that were built and not yet saved.
-/// Returns how many there were. Not while another process prepares images: it would lose the one that it saves.
-pub async fn sweep(workshop: &Workshop) -> Result<usize, ToolError> {
-    let docker = Docker { workshop, daemon: None };
-    let filter = format!("label={TEMPORARY}");
-    let list = docker.command("docker image ls").args(["image", "ls", "--quiet", "--filter", &filter]);
-    let list = workshop.output(list).await?;
-    for image in list.split_whitespace() {
-        docker.remove(image).await?;
-    }
-    Ok(list.split_whitespace().count())
 }

@@ -15,5 +15,5 @@ mod offline;
 mod prepare;
 
 pub use bundle::Bundle;
-pub use docker::{TEMPORARY, sweep};
+pub use docker::TEMPORARY;
 pub use prepare::{Archive, Images, Programs, Source, load, minio, prepare};

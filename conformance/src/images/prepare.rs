@@ -78,14 +78,13 @@ impl Images {
 }
 
 /// Makes all images that are not in the cache. `workload` are further names for the workload, those that the operator under
-/// test uses for DittoFS, such as `ghcr.io/marmos91/dittofs:0.1.0`. `daemon` is the Docker to ask, as in `DOCKER_HOST`; none: the
-/// one that the user has chosen.
+/// test uses for DittoFS, such as `ghcr.io/marmos91/dittofs:0.1.0`. `daemon` is the Docker to ask, as in `DOCKER_HOST`.
 ///
 /// # Errors
 /// Docker or a package cannot be had ([`ToolError::Unavailable`]), or a program is missing.
 pub async fn prepare(
     workshop: &Workshop,
-    daemon: Option<&str>,
+    daemon: &str,
     programs: &Programs,
     workload: &[String],
     source: Source,
@@ -124,7 +123,7 @@ pub async fn minio(workshop: &Workshop, options: &tools::Options) -> Result<Arch
 pub async fn load(workshop: &Workshop, archive: &Archive, daemon: &str) -> Result<String, ToolError> {
     match archive.names.as_slice() {
         [name] if name.starts_with(names::OURS) => {
-            offline::load(&Docker { workshop, daemon: Some(daemon) }, name, &archive.path).await?;
+            offline::load(&Docker { workshop, daemon }, name, &archive.path).await?;
             Ok(name.clone())
         }
         names => Err(ToolError::Request(format!("{} must not be loaded into Docker", names.join(", ")))),

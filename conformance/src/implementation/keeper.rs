@@ -114,9 +114,14 @@ impl Keeper {
                     self.restart = Some(Instant::now() + wait);
                     // Without its API server, many an operator loses its lease and ends. The previous release is not judged.
                     let failing = self.relay.as_ref().is_some_and(Relay::is_failing);
-                    let expected = failing || self.successor.is_some();
+                    // Whoever took its port meanwhile is to blame, and not the operator.
+                    let taken = self.place.port_of_another();
+                    let expected = failing || taken.is_some() || self.successor.is_some();
                     state.send_modify(|state| state.unexpected_exits += u32::from(!expected));
-                    tracing::warn!(%status, ?wait, "the operator under test has ended by itself, it is restarted");
+                    tracing::warn!(
+                        %status, ?wait, ?taken,
+                        "the operator under test has ended by itself, it is restarted"
+                    );
                 }
                 () = due(self.restart) => self.start_again().await,
                 () = stopped(self.relay.as_mut()) => {
@@ -291,7 +296,8 @@ impl Keeper {
         self.start().await
     }
 
-    /// Starts the process, and returns when it is ready. One that does not get ready is started again later, and is to blame.
+    /// Starts the process, and returns when it is ready. One that does not get ready is started again later, and is to blame,
+    /// unless somebody else listens on one of its ports.
     pub async fn start(&mut self) -> anyhow::Result<()> {
         self.try_start().await.map_err(Unusable::blame)
     }

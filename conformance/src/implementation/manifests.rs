@@ -25,7 +25,7 @@ const PRINTED_WITHIN: Duration = Duration::from_mins(1);
 const MANAGER: &str = "dittofs-conformance";
 
 /// The manifests of an implementation, sorted by when they are to be installed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Manifests {
     /// First: everything else may need them.
     crds: Vec<DynamicObject>,

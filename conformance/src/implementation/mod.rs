@@ -1,8 +1,8 @@
 //! The implementation under test: a file that says how to build, install and start somebody's operator, and the process
 //! that comes of it.
 //!
-//! Environments layer. Uses `controlplane` (access, CRDs), `process`, `pki` and `https`. Knows no operator by name: the bundled one
-//! is described by `implementations/bundled.yaml` like any other.
+//! Environments layer. Uses `controlplane` (access, CRDs), `process`, `pki`, `https` and `tools` (`PATH`). Knows no operator
+//! by name: the bundled one is described by `implementations/bundled.yaml` like any other.
 
 mod chart_values;
 mod election;
@@ -13,6 +13,7 @@ mod keeper;
 mod manifests;
 mod operator;
 mod place;
+mod program;
 mod relay;
 mod setup;
 mod template;
@@ -29,4 +30,5 @@ pub use file::{
 pub use operator::Operator;
 pub use setup::{Options, Prepared};
 pub use template::{Template, Values};
-pub use unusable::Unusable;
+pub(crate) use unusable::Told;
+pub use unusable::{PortTaken, Unusable};

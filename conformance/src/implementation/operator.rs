@@ -11,7 +11,7 @@ use super::failed::Failed;
 use super::keeper::{Keeper, Order, State};
 use super::place::Place;
 use super::setup::{Options, Prepared};
-use super::unusable::Unusable;
+use super::unusable::{PortTaken, Unusable};
 use crate::environment::{OperatorState, RequestFailure};
 use crate::pki::Authority;
 
@@ -33,13 +33,18 @@ impl Operator {
     pub async fn start(prepared: Arc<Prepared>, options: Options) -> anyhow::Result<Self> {
         std::fs::create_dir(&options.directory).with_context(|| format!("creating {}", options.directory.display()))?;
         let authority = Arc::new(Authority::create("dittofs-conformance webhook")?);
+        let fixed = prepared.implementation.webhook_port();
+        let may_move = |error: &anyhow::Error| {
+            let taken = error.downcast_ref::<PortTaken>();
+            taken.is_some_and(|PortTaken(port)| Some(*port) != fixed)
+        };
         let mut attempt = 1;
         let keeper = loop {
             let place = Place::choose(Arc::clone(&prepared), options.clone(), Arc::clone(&authority))?;
             let mut keeper = Keeper::new(place);
             match keeper.start().await {
                 Ok(()) => break keeper,
-                Err(_) if attempt < PORT_ATTEMPTS && keeper.place().port_was_taken() => {
+                Err(error) if attempt < PORT_ATTEMPTS && may_move(&error) => {
                     std::fs::remove_file(&keeper.place().log)?;
                     attempt += 1;
                 }

@@ -10,7 +10,8 @@ use tokio::net::TcpStream;
 
 use super::http;
 use super::setup::{Options, Prepared, Site, launch, write_kubeconfig};
-use crate::controlplane::{Access, ready, tail};
+use super::unusable::PortTaken;
+use crate::controlplane::{Access, ready};
 use crate::environment::FAULT_WITHIN;
 use crate::pki::Authority;
 use crate::process::Process;
@@ -88,13 +89,16 @@ impl Place {
 
     /// Starts a process that asks the server of `access`, and waits until it is ready. It takes part in an election if
     /// `elects`.
+    ///
+    /// # Errors
+    /// It does not get ready, and has ended; [`PortTaken`] when somebody else listens where it is to.
     pub async fn launch(&self, access: &Access, elects: bool) -> anyhow::Result<Process> {
         let process = self.spawn(access, elects).await?;
         let implementation = &self.prepared.implementation;
         let url = implementation.ready.render(&self.site.values);
         let url = url.parse().with_context(|| format!("{url:?} (ready) is no URL"))?;
         let webhook = self.prepared.has_webhook().then_some(self.site.webhook_port);
-        ready(&process, &self.log, READY_WITHIN, async || {
+        let readiness = ready(&process, &self.log, READY_WITHIN, async || {
             let status = http::get(&url).await.with_context(|| format!("GET {url}"))?;
             ensure!(status.is_success(), "GET {url} says {status}");
             if let Some(port) = webhook {
@@ -103,8 +107,20 @@ impl Place {
             }
             Ok(())
         })
-        .await?;
+        .await;
+        if let Err(error) = readiness {
+            process.kill().await;
+            return Err(match self.port_of_another() {
+                Some(port) => error.context(PortTaken(port)),
+                None => error,
+            });
+        }
         Ok(process)
+    }
+
+    /// One of its ports on which somebody else listens. Its process must have ended.
+    pub fn port_of_another(&self) -> Option<u16> {
+        self.site.port_in_use()
     }
 
     /// Starts a process as [`Self::launch`] does, and does not wait.
@@ -121,9 +137,5 @@ impl Place {
             .inherit(["PATH", "HOME", "TMPDIR"])
             .log(&self.log);
         Ok(self.options.spawner.spawn(&launch).await?)
-    }
-
-    pub fn port_was_taken(&self) -> bool {
-        tail(&self.log, 15).is_ok_and(|lines| lines.to_lowercase().contains("address already in use"))
     }
 }

@@ -14,8 +14,9 @@ use super::file::Implementation;
 use super::manifests::Manifests;
 use super::template::{Template, Values, render_all};
 use super::unusable::Unusable;
-use crate::controlplane::{Access, free_port, tail};
+use crate::controlplane::{Access, tail};
 use crate::pki::Authority;
+use crate::ports::{Port, is_in_use};
 use crate::process::{Launch, Spawner};
 
 /// How long a build command may take. The first build of an operator compiles all that it depends on.
@@ -77,11 +78,6 @@ impl Prepared {
         self.manifests.install(client, &self.implementation.service_account.namespace).await
     }
 
-    /// The operator's program.
-    pub fn program(&self) -> PathBuf {
-        self.implementation.program(&self.log_level)
-    }
-
     /// Whether the operator is asked to serve a webhook.
     pub fn has_webhook(&self) -> bool {
         self.implementation.webhook.is_some() && self.manifests.has_webhooks()
@@ -117,11 +113,9 @@ impl Implementation {
         Ok(())
     }
 
-    /// The operator's program.
-    pub fn program(&self, log_level: &str) -> PathBuf {
-        let values = values(self, log_level);
-        let program = self.start.command.first().map(|word| word.render(&values)).unwrap_or_default();
-        self.directory.join(program)
+    /// The port on which its webhook always listens, if there is one.
+    pub(super) fn webhook_port(&self) -> Option<u16> {
+        self.webhook.as_ref().and_then(|webhook| webhook.port)
     }
 
     /// The values for the chart of [`super::InCluster`], with the operator's image in them.
@@ -140,6 +134,8 @@ impl Implementation {
 pub(super) struct Site {
     pub values: Values,
     pub webhook_port: u16,
+    /// For health, metrics and the webhook; the last one is not used where the file fixes the webhook's.
+    ports: [Port; 3],
 }
 
 impl Site {
@@ -153,26 +149,33 @@ impl Site {
                 .server(["127.0.0.1", "localhost"])?
                 .write(&certificates.join("tls.crt"), &certificates.join("tls.key"))?;
         }
-        let fixed = implementation.webhook.as_ref().and_then(|webhook| webhook.port);
-        let webhook_port = fixed.map_or_else(free_port, Ok)?;
         let mut values = values(implementation, &prepared.log_level);
         values.insert("webhookCertificates", certificates.display().to_string());
-        Ok(Self::of(values, webhook_port, directory)?)
+        Ok(Self::of(values, implementation.webhook_port(), directory)?)
     }
 
     /// Other ports, and a kubeconfig in `directory`; the certificate stays.
     pub fn beside(&self, directory: &Path) -> std::io::Result<Self> {
-        Self::of(self.values.clone(), free_port()?, directory)
+        Self::of(self.values.clone(), None, directory)
     }
 
-    fn of(mut values: Values, webhook_port: u16, directory: &Path) -> std::io::Result<Self> {
+    fn of(mut values: Values, fixed: Option<u16>, directory: &Path) -> std::io::Result<Self> {
+        let ports = [Port::choose()?, Port::choose()?, Port::choose()?];
+        let [health, metrics, webhook] = ports.each_ref().map(Port::number);
+        let webhook_port = fixed.unwrap_or(webhook);
         values.extend([
-            ("healthPort", free_port()?.to_string()),
+            ("healthPort", health.to_string()),
             ("kubeconfig", directory.join("kubeconfig").display().to_string()),
-            ("metricsPort", free_port()?.to_string()),
+            ("metricsPort", metrics.to_string()),
             ("webhookPort", webhook_port.to_string()),
         ]);
-        Ok(Self { values, webhook_port })
+        Ok(Self { values, webhook_port, ports })
+    }
+
+    /// One of its ports on which somebody listens: somebody else, when its process has ended.
+    pub fn port_in_use(&self) -> Option<u16> {
+        let [health, metrics, _] = self.ports.each_ref().map(Port::number);
+        [health, metrics, self.webhook_port].into_iter().find(|port| is_in_use(*port))
     }
 }
 
@@ -223,11 +226,43 @@ pub(super) fn shown(words: &[Template], values: &Values) -> String {
     format!("`{}`", words.join(" "))
 }
 
-fn values(implementation: &Implementation, log_level: &str) -> Values {
+pub(super) fn values(implementation: &Implementation, log_level: &str) -> Values {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     Values::from([
         ("logLevel", log_level.to_owned()),
         ("namespace", implementation.service_account.namespace.clone()),
         ("targetDirectory", implementation.directory.join(target).display().to_string()),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn listen(port: u16) -> (TcpListener, u16) {
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        (listener, port)
+    }
+
+    #[test]
+    fn a_port_on_which_somebody_else_listens_is_told() {
+        let site = Site::of(Values::new(), None, Path::new("/run")).unwrap();
+        assert_eq!(site.port_in_use(), None);
+        let chosen: Vec<String> = site.ports.iter().map(|port| port.number().to_string()).collect();
+        let values = ["healthPort", "metricsPort", "webhookPort"].map(|name| site.values[name].clone());
+        assert_eq!(values.as_slice(), chosen);
+        let (_health, port) = listen(site.ports[0].number());
+        assert_eq!(site.port_in_use(), Some(port));
+    }
+
+    #[test]
+    fn so_is_one_that_the_file_fixes() {
+        let (_webhook, port) = listen(0);
+        let site = Site::of(Values::new(), Some(port), Path::new("/run")).unwrap();
+        assert_eq!(site.values["webhookPort"], port.to_string());
+        assert_eq!(site.port_in_use(), Some(port));
+    }
 }

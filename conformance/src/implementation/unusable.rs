@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use anyhow::anyhow;
+
 use crate::environment::EnvironmentError;
 
 /// The implementation under test cannot be built, installed or started. A context of errors: the causes say why.
@@ -14,11 +16,49 @@ impl fmt::Display for Unusable {
     }
 }
 
+/// Somebody else listens on a port that the implementation under test was given, or has by its file. A context of errors: the
+/// implementation is not to blame for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortTaken(pub u16);
+
+impl fmt::Display for PortTaken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "another program listens on port {} of 127.0.0.1 (address already in use)", self.0)
+    }
+}
+
+/// An error that is told more than once, of which it stays known whether it is [`Unusable`].
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    message: String,
+    unusable: bool,
+}
+
+impl Told {
+    /// Keeps what is to be told of `error`.
+    pub(crate) fn of(error: &anyhow::Error) -> Self {
+        let unusable = error.is::<Unusable>();
+        // What is said again with the context is not kept with the text.
+        let own = Unusable.to_string();
+        let causes: Vec<String> = error.chain().map(ToString::to_string).filter(|cause| *cause != own).collect();
+        Self { message: causes.join(": "), unusable }
+    }
+
+    /// The error, once more.
+    pub(crate) fn again(&self) -> anyhow::Error {
+        let error = anyhow!("{}", self.message);
+        if self.unusable { error.context(Unusable) } else { error }
+    }
+}
+
 impl Unusable {
-    /// Says so of `error`, unless the API server could not be asked: that is the environment's fault.
+    /// Says so of `error`, unless the API server could not be asked, or somebody else has taken a port: that is the environment's
+    /// fault.
     pub(crate) fn blame(error: anyhow::Error) -> anyhow::Error {
         let unanswered = |cause: &kube::Error| !matches!(cause, kube::Error::Api(_) | kube::Error::Discovery(_));
-        if error.chain().filter_map(|cause| cause.downcast_ref()).any(unanswered) || error.is::<Self>() {
+        let is_another_s =
+            error.is::<PortTaken>() || error.chain().filter_map(|cause| cause.downcast_ref()).any(unanswered);
+        if is_another_s || error.is::<Self>() {
             return error;
         }
         error.context(Self)
@@ -35,7 +75,7 @@ impl Unusable {
 
 #[cfg(test)]
 mod tests {
-    use anyhow::{Context as _, anyhow};
+    use anyhow::Context as _;
 
     use super::*;
 
@@ -47,6 +87,20 @@ mod tests {
         assert!(blamed(anyhow!("it ended with exit status: 7")));
         assert!(blamed(Err::<(), _>(refused).context("installing").unwrap_err()));
         assert!(!blamed(Err::<(), _>(unreachable).context("installing").unwrap_err()));
+        assert!(!blamed(anyhow!("it ended with exit status: 1").context(PortTaken(20_001)).context("starting")));
+    }
+
+    #[test]
+    fn an_error_that_is_told_again_is_the_same() {
+        let error = Unusable::blame(anyhow!("exit status: 7").context("it ended")).context("starting");
+        let again = Told::of(&error).again().context("a second control plane");
+        assert_eq!(
+            format!("{again:#}"),
+            "a second control plane: the implementation under test cannot be used: starting: it ended: exit status: 7"
+        );
+        assert!(matches!(Unusable::or_broken(again), EnvironmentError::Violated(_)));
+        let again = Told::of(&anyhow!("no disk").context("starting")).again();
+        assert!(matches!(Unusable::or_broken(again), EnvironmentError::Broken(why) if why == "starting: no disk"));
     }
 
     #[test]

@@ -140,16 +140,17 @@ impl Docker {
         }
     }
 
-    /// Removes the images that have a label with this value.
-    pub async fn remove_images(&self, label: &str, value: &str) -> anyhow::Result<()> {
+    /// Removes the images that have a label with this value. Returns how many there were.
+    pub async fn remove_images(&self, label: &str, value: &str) -> anyhow::Result<usize> {
         let filter = HashMap::from([("label", vec![format!("{label}={value}")])]);
         let options = ListImagesOptionsBuilder::new().all(true).filters(&filter).build();
-        for image in self.client.list_images(Some(options)).await.context("listing images")? {
+        let images = self.client.list_images(Some(options)).await.context("listing images")?;
+        for image in &images {
             let options = RemoveImageOptionsBuilder::new().force(true).build();
             found(self.client.remove_image(&image.id, Some(options), None).await)
                 .with_context(|| format!("removing image {}", image.id))?;
         }
-        Ok(())
+        Ok(images.len())
     }
 
     /// Waits until one of the containers ends, or the daemon goes away, and says which.

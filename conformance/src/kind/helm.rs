@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
+use crate::private;
 use crate::process::{Launch, Spawner};
 use crate::tools::Tool;
 
@@ -90,7 +91,7 @@ impl Helm {
     ) -> anyhow::Result<()> {
         // Read by Helm as YAML. On the command line, a tag of digits would become a number.
         let file = self.spawner.run().directory().join(format!("{release}.values.json"));
-        std::fs::write(&file, values.to_string()).with_context(|| format!("writing {}", file.display()))?;
+        private::write(&file, values.to_string()).with_context(|| format!("writing {}", file.display()))?;
         let mut arguments = words(&["upgrade", "--install", release, "--namespace", namespace, "--create-namespace"]);
         arguments.extend(chart.arguments());
         arguments.extend(["--values".to_owned(), file.display().to_string()]);
@@ -129,7 +130,33 @@ fn words(words: &[&str]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::Arc;
+
     use super::*;
+    use crate::process::Run;
+
+    /// A file's path is in the list of processes; what is in it, such as a password, is not for everybody.
+    #[tokio::test]
+    async fn nobody_else_may_read_the_values_of_a_chart() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = Arc::new(Run::create(directory.path()).unwrap());
+        let tool = Tool {
+            path: "helm".into(),
+            env: BTreeMap::new(),
+            version: "4.0.0".to_owned(),
+            source: "a test".to_owned(),
+            root: None,
+        };
+        // Helm ends with 1, whatever it is asked.
+        let spawner = Spawner::new(Arc::clone(&run), Some("/bin/false".into())).unwrap();
+        let helm = Helm { tool, spawner, kubeconfig: "kubeconfig".into() };
+        let (chart, values) = (Chart::directory(Path::new("chart")), serde_json::json!({ "password": "x" }));
+        helm.install("theirs", "system", &chart, &values, true).await.unwrap_err();
+        let written = run.directory().join("theirs.values.json");
+        assert_eq!(std::fs::metadata(written).unwrap().permissions().mode() & 0o777, 0o600);
+    }
 
     #[test]
     fn a_chart_is_named_as_helm_wants_it() {

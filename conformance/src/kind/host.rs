@@ -66,8 +66,10 @@ impl Shared {
 pub struct Host {
     settings: Settings,
     implementation: Implementation,
-    /// The operator's program, and what it was when its image was made; none: the image was made elsewhere.
-    program: Option<(FileStamp, PathBuf)>,
+    /// The operator's program; none: its image was made elsewhere.
+    program: Option<PathBuf>,
+    /// What the operator is installed from, as it was then.
+    installed: Option<Vec<FileStamp>>,
     kubernetes: String,
     lanes: Lanes,
     shared: Arc<Shared>,
@@ -89,6 +91,8 @@ impl Host {
             Built::prepare(&workshop, &settings, implementation),
             async { Ok(tools::helm(&workshop, &settings.tools).await?) },
         )?;
+        // Before it is installed: a change in the middle counts.
+        let installed = stamps(built.program.as_deref(), &built.implementation);
         let mut archives: Vec<PathBuf> = built.images.archives().map(|archive| archive.path.clone()).collect();
         archives.extend(settings.image_archives.iter().cloned());
         let logs = Logs::start(
@@ -123,7 +127,8 @@ impl Host {
         let mut containers = made.cluster.nodes(&docker).await?;
         containers.push(minio.container().to_owned());
         Ok(Self {
-            program: built.program.and_then(|program| Some((FileStamp::of(&program).ok()?, program))),
+            program: built.program,
+            installed,
             implementation: built.implementation,
             kubernetes: made.client.apiserver_version().await?.git_version,
             lanes: Lanes::single(),
@@ -261,10 +266,12 @@ impl supervisor::Host for Host {
     }
 
     async fn refresh(&self) -> anyhow::Result<bool> {
-        let Some((stamp, program)) = &self.program else { return Ok(false) };
-        let log = self.shared.spawner.run().directory().join("build.log");
-        self.implementation.build(&self.shared.spawner, &log, &self.settings.log_level).await?;
-        Ok(FileStamp::of(program).ok().as_ref() != Some(stamp))
+        if self.program.is_some() {
+            let log = self.shared.spawner.run().directory().join("build.log");
+            self.implementation.build(&self.shared.spawner, &log, &self.settings.log_level).await?;
+        }
+        let now = stamps(self.program.as_deref(), &self.implementation);
+        Ok(now.is_none() || now != self.installed)
     }
 
     async fn broken(&self) -> anyhow::Error {
@@ -274,6 +281,12 @@ impl supervisor::Host for Host {
     async fn end(&self) {
         self.shared.percona.end().await;
     }
+}
+
+/// What the operator is installed from: its program, where its image is made here, and its chart. `None`: one of them is gone.
+fn stamps(program: Option<&Path>, implementation: &Implementation) -> Option<Vec<FileStamp>> {
+    let chart = implementation.chart();
+    FileStamp::of_each(program.into_iter().chain(chart.as_deref()))
 }
 
 /// A directory of the run that everyone may pass through, for what runs as another user in it.

@@ -126,7 +126,14 @@ impl Lease for KindLease {
 
     fn broken(&self) -> BoxFuture<'static, anyhow::Error> {
         let shared = Arc::clone(&self.shared);
-        async move { shared.broken().await }.boxed()
+        let broken = async move {
+            tokio::select! {
+                biased;
+                error = shared.broken() => error,
+                error = shared.percona.fails() => error,
+            }
+        };
+        broken.boxed()
     }
 
     /// Faults in reverse order, databases, the bucket, logs of what is gone.

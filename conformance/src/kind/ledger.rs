@@ -4,14 +4,15 @@
 //! entry in the user's state directory, and only what stands there is ever removed.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::fingerprint::Fingerprint;
+use crate::private;
 use crate::process::{self, Run};
 
 /// What every name of ours begins with.
@@ -115,8 +116,7 @@ impl Ledger {
     /// Writes the kubeconfig of a cluster that is kept.
     pub fn write_kubeconfig(&self, cluster: &str, text: &[u8]) -> anyhow::Result<PathBuf> {
         let path = self.kubeconfig(cluster);
-        let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-        file.and_then(|mut file| file.write_all(text)).with_context(|| format!("writing {}", path.display()))?;
+        private::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
         Ok(path)
     }
 

@@ -29,8 +29,9 @@ mod settings;
 mod sweep;
 
 pub use capabilities::foreseen;
+pub use docker::host as docker_host;
 pub(crate) use helm::Helm;
 pub use host::Host;
 pub(crate) use install::operator as install_operator;
 pub use settings::{ImageSource, PerconaKind, Settings};
-pub use sweep::{GONE_WITHIN, Swept, clean_up, sweep};
+pub use sweep::{GONE_WITHIN, Swept, clean_up, sweep, sweep_images};

@@ -70,7 +70,7 @@ impl Built {
             build(workshop, settings, &implementation).await?;
             let programs = Programs { operator: implementation.program(&settings.log_level), probe };
             let images =
-                images::prepare(workshop, Some(&daemon), &programs, &cluster.workload, settings.images.into()).await?;
+                images::prepare(workshop, &daemon, &programs, &cluster.workload, settings.images.into()).await?;
             program = Some(programs.operator);
             (images, None)
         };

@@ -141,6 +141,14 @@ impl Percona {
         self.state.lock().await.double.clone()
     }
 
+    /// Waits until the machine keeps databases of the double from starting, and says how.
+    pub async fn fails(&self) -> anyhow::Error {
+        match self.double().await {
+            Some(double) => double.machine().fails().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Stops the operator; its clusters run on.
     pub async fn stop(&self) -> anyhow::Result<()> {
         match self.double().await {

@@ -107,9 +107,11 @@ impl Settings {
             ("the implementation file", self.implementation.clone()),
             ("kind's configuration", self.configuration.clone()),
         ];
-        if let Some(crds) = &self.percona_crds {
-            files.push(("Percona's CRDs", crds.clone()));
-        }
+        let crds = self.percona_crds.iter().map(|crds| ("Percona's CRDs", crds.clone()));
+        // One that is elsewhere is no file here.
+        let chart = self.percona_chart.iter().map(|chart| ("Percona's chart", PathBuf::from(chart)));
+        let images = self.bundle.iter().chain(&self.image_archives).map(|images| ("the images", images.clone()));
+        files.extend(crds.chain(chart).chain(images));
         files
     }
 }

@@ -1,6 +1,7 @@
 //! Removing what runs have made: at their end, whatever that end was, and later what dead ones have left.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,6 +15,10 @@ use crate::process::{self, Run};
 pub const GONE_WITHIN: Duration = Duration::from_secs(30);
 /// How often the daemon is asked whether it still makes one; nothing tells before it is made.
 const ASK: Duration = Duration::from_millis(100);
+/// How long a daemon may take to answer at all, where it may well be that there is none. A busy one needs some 100 ms.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
+/// How long the images that are left may take to go. With the answer, less than the end of a supervisor leaves for it.
+const REMOVED_WITHIN: Duration = Duration::from_secs(6);
 
 /// What was removed, and what could not be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +27,8 @@ pub struct Swept {
     pub clusters: Vec<String>,
     /// Names of clusters that stay, because somebody wants to use them again.
     pub kept: Vec<String>,
+    /// How many images were removed that an interrupted build had left.
+    pub images: usize,
     /// What is still there, each as a sentence with what to do.
     pub left: Vec<String>,
 }
@@ -39,6 +46,9 @@ impl fmt::Display for Swept {
         if !self.clusters.is_empty() {
             lines.push(format!("removed {} kind cluster(s) ({})", self.clusters.len(), self.clusters.join(", ")));
         }
+        if self.images > 0 {
+            lines.push(format!("removed {} unfinished image(s)", self.images));
+        }
         lines.extend(
             self.kept.iter().map(|name| format!("kept: cluster {name}; `conformance clean --kept` removes it")),
         );
@@ -53,20 +63,24 @@ pub async fn clean_up(run: &Run) -> anyhow::Result<()> {
     for entry in ledger.entries()?.iter().filter(|entry| entry.run == run.id()) {
         bury(&Docker::connect().await?, &ledger, entry, entry.kept.is_some()).await?;
     }
-    // Half an image, when this run was interrupted while it made one. Without a daemon there is none.
-    if is_alone(run.id())
-        && let Ok(docker) = Docker::connect().await
-    {
-        let (label, value) = TEMPORARY.split_once('=').unwrap_or_default();
-        docker.remove_images(label, value).await?;
-    }
-    Ok(())
+    // Half an image, when this run was interrupted while it made one.
+    sweep_images(&process::default_base(), Some(run.id())).await.map(drop)
 }
 
-/// Whether no other run of this user lives, whose half image it could be.
-fn is_alone(run: &str) -> bool {
-    let runs = process::list(&process::default_base());
-    runs.is_ok_and(|runs| !runs.iter().any(|other| other.id() != run && other.is_alive()))
+/// Removes the images that an interrupted build has left in Docker: built, and not yet saved. Returns how many. None without a
+/// daemon, and none while a run lives in `base`, except for `own`: it may be about to save one.
+///
+/// # Errors
+/// The daemon does not remove them, or not in time.
+pub async fn sweep_images(base: &Path, own: Option<&str>) -> anyhow::Result<usize> {
+    let lives = |run: &process::Found| Some(run.id()) != own && run.is_alive();
+    if process::list(base)?.iter().any(lives) {
+        return Ok(0);
+    }
+    let Ok(Ok(docker)) = tokio::time::timeout(ANSWERED_WITHIN, Docker::connect()).await else { return Ok(0) };
+    let (label, value) = TEMPORARY.split_once('=').unwrap_or_default();
+    let removed = tokio::time::timeout(REMOVED_WITHIN, docker.remove_images(label, value)).await;
+    removed.with_context(|| format!("unfinished images are still there after {} s", REMOVED_WITHIN.as_secs()))?
 }
 
 /// Removes what dead runs have left, and with `kept` also the clusters that were kept.
@@ -140,10 +154,12 @@ mod tests {
         let swept = Swept {
             clusters: vec!["dittofs-conformance-1".to_owned()],
             kept: vec!["dittofs-conformance-2".to_owned()],
+            images: 1,
             left: vec!["kind cluster dittofs-conformance-3: there is no Docker daemon".to_owned()],
         };
         insta::assert_snapshot!(swept, @r"
         removed 1 kind cluster(s) (dittofs-conformance-1)
+        removed 1 unfinished image(s)
         kept: cluster dittofs-conformance-2; `conformance clean --kept` removes it
         left: kind cluster dittofs-conformance-3: there is no Docker daemon
         ");

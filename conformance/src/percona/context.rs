@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::backup::Program;
 use super::events::Recorder;
 use super::faults::Faults;
+use super::machine::Machine;
 use super::names::{INNER, Key, OUTER};
 use super::registry::Registry;
 use crate::hosts::Hosts;
@@ -110,6 +111,8 @@ pub struct Context {
     pub directory: PathBuf,
     /// What goes wrong on purpose.
     pub faults: Arc<Faults>,
+    /// What goes wrong because of the machine.
+    pub machine: Machine,
     /// The clusters' servers.
     pub registry: Registry,
     /// The Events written so far.

@@ -11,6 +11,7 @@ use super::context::Context;
 use super::controller::Controller;
 use super::events::Recorder;
 use super::faults::{Crash, CrashScope, Faults};
+use super::machine::Machine;
 use super::names::Key;
 use super::node;
 use super::registry::Registry;
@@ -60,6 +61,7 @@ impl Double {
             pgbackrest: options.pgbackrest,
             directory: options.directory,
             faults: Arc::new(Faults::new(options.crash)),
+            machine: Machine::default(),
             registry: Registry::new(options.addresses),
             recorder: Recorder::default(),
         });
@@ -124,6 +126,11 @@ impl Double {
     /// The crash loop that keeps the operator from looking after a namespace: a cluster in it has no `spec.proxy`.
     pub fn crash(&self, namespace: &str) -> Option<Crash> {
         self.context.faults.crash(namespace)
+    }
+
+    /// Tells when servers do not start because of the machine.
+    pub fn machine(&self) -> Machine {
+        self.context.machine.clone()
     }
 
     /// Ends everything that the double runs. The objects in the API server stay as they are.

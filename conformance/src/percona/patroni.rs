@@ -68,6 +68,7 @@ impl Runner {
             // runs and is ready. If it ran for long before, the outer controller would see that it is not ready.
             match options.start().await {
                 Ok(server) => {
+                    self.starts.succeeded();
                     let mut exit = server.exit();
                     let server = Arc::new(server);
                     instance.set_server(Some(Arc::clone(&server)));
@@ -89,6 +90,7 @@ impl Runner {
                 }
                 Err(error) => {
                     tracing::warn!(cluster = %self.key, %error, "PostgreSQL does not start");
+                    self.starts.failed(error.is_of_the_machine().then(|| error.to_string()));
                     if away.is_none_or(|since| since.elapsed() >= READINESS) {
                         ready.store(false, Ordering::Relaxed);
                         self.report(Stage::Running { ready: false }).await?;

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::backup;
 use super::context::{Context, Kind, ignore_another};
+use super::machine::{Starts, of_the_machine};
 use super::names::{CRUNCHY, Key, NODE};
 use super::pod_status::{Stage, pod_status};
 
@@ -57,8 +58,9 @@ impl Kubelet {
         }
         let (changes, receiver) = watch::channel(pod.clone());
         let context = Arc::clone(context);
+        let starts = context.machine.starts(format!("{}/{}", key.namespace, pod.name_any()));
         let task = tokio::spawn(async move {
-            Runner { context, key, pod, changes: receiver }.run().await;
+            Runner { context, key, pod, changes: receiver, starts }.run().await;
         });
         pods.insert(uid, (changes, task));
     }
@@ -96,6 +98,8 @@ pub(super) struct Runner {
     pub(super) key: Key,
     pub(super) pod: DynamicObject,
     changes: watch::Receiver<DynamicObject>,
+    /// Those of its PostgreSQL, if that is what it runs.
+    pub(super) starts: Starts,
 }
 
 impl Runner {
@@ -108,6 +112,7 @@ impl Runner {
             // Whatever the API server refuses, the pod is there until it is deleted.
             let work = async {
                 while let Err(error) = self.work(is_instance, is_job).await {
+                    self.starts.failed(of_the_machine(&error));
                     self.not_yet(&error).await;
                 }
             };

@@ -1,9 +1,9 @@
 //! Addresses for servers, and how pods get to them.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
-use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::ports::Taken;
 
 /// PostgreSQL's own port, which the Secrets name unless somebody else listens on it on every address.
 pub const PORT: u16 = 5432;
@@ -12,15 +12,8 @@ pub const PORT: u16 = 5432;
 const FIRST: u32 = 0x7f80_0001;
 const COUNT: u32 = 0x0040_0000 - 2;
 
-/// Ports on a shared address: below those that Linux gives to connections, so that none of these takes the port of a server
-/// that is being started again.
-const PORTS: std::ops::Range<u16> = 20_000..30_000;
-
 /// How many different addresses refuse port 5432 before it is believed to be taken on all of them.
 const ATTEMPTS: usize = 4;
-
-/// How many ports of a shared address are tried.
-const PORT_ATTEMPTS: usize = 64;
 
 /// Where a server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +39,7 @@ impl Place {
 /// given out.
 #[derive(Clone, Debug, Default)]
 pub struct Addresses {
-    taken: Arc<Mutex<BTreeSet<SocketAddrV4>>>,
+    taken: Taken,
     /// The one address of all servers; none: each has a loopback address of its own.
     shared: Option<Ipv4Addr>,
 }
@@ -55,7 +48,7 @@ impl Addresses {
     /// All servers listen on `address`, each on a port of its own, and Services with PostgreSQL's port lead there. (By
     /// default, every server has a loopback address of its own, to which only names lead.)
     pub fn behind_services(address: Ipv4Addr) -> Self {
-        Self { taken: Arc::default(), shared: Some(address) }
+        Self { taken: Taken::default(), shared: Some(address) }
     }
 
     /// A place that is free at this moment.
@@ -64,28 +57,9 @@ impl Addresses {
     /// Not even an arbitrary port can be bound.
     pub fn take(&self) -> io::Result<Place> {
         match self.shared {
-            Some(address) => self.take_port(address),
+            Some(address) => Ok(Place { listen: self.taken.port(address)?, port: PORT, shown: address }),
             None => self.take_on(PORT),
         }
-    }
-
-    /// One of the ports of `address`.
-    fn take_port(&self, address: Ipv4Addr) -> io::Result<Place> {
-        let mut refused = io::Error::from(io::ErrorKind::AddrInUse);
-        for _ in 0..PORT_ATTEMPTS {
-            let listen = SocketAddrV4::new(address, rand::random_range(PORTS));
-            if !self.reserve(listen) {
-                continue;
-            }
-            match TcpListener::bind(listen) {
-                Ok(_) => return Ok(Place { listen, port: PORT, shown: address }),
-                Err(error) => {
-                    self.give_back(listen);
-                    refused = error;
-                }
-            }
-        }
-        Err(refused)
     }
 
     /// A loopback address; the port is `port` unless that is taken everywhere.
@@ -102,23 +76,19 @@ impl Addresses {
         let listener = TcpListener::bind(reserved);
         self.give_back(reserved);
         let listen = SocketAddrV4::new(*reserved.ip(), listener?.local_addr()?.port());
-        self.reserve(listen);
+        self.taken.reserve(listen);
         Ok(by_name(listen))
     }
 
     /// Makes `listen` free again.
     pub fn give_back(&self, listen: SocketAddrV4) {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&listen);
-    }
-
-    fn reserve(&self, listen: SocketAddrV4) -> bool {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(listen)
+        self.taken.give_back(listen);
     }
 
     fn reserve_address(&self, port: u16) -> SocketAddrV4 {
         loop {
             let listen = SocketAddrV4::new(Ipv4Addr::from(FIRST + rand::random_range(0..COUNT)), port);
-            if self.reserve(listen) {
+            if self.taken.reserve(listen) {
                 return listen;
             }
         }

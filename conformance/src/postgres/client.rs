@@ -149,11 +149,6 @@ impl Session {
     pub(super) fn error(&self, error: &tokio_postgres::Error) -> Error {
         Error::of(error, &self.address)
     }
-
-    /// Whether the connection is gone.
-    pub fn is_closed(&self) -> bool {
-        self.client.is_closed()
-    }
 }
 
 impl Drop for Session {

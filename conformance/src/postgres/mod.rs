@@ -16,7 +16,7 @@ mod typed;
 pub use addresses::{Addresses, PORT, Place};
 pub use client::{CONNECT_DEADLINE, Identity, Rows, Session};
 pub use error::Error;
-pub use server::{Server, ServerError, ServerOptions};
+pub use server::{Server, ServerError, ServerOptions, blames_the_machine};
 pub use target::{SslMode, Target};
 pub use template::Installation;
 pub use trust::Trust;

@@ -28,6 +28,31 @@ const FAST_DEADLINE: Duration = Duration::from_secs(3);
 /// How long an immediate shutdown may take before the process is killed.
 const IMMEDIATE_DEADLINE: Duration = Duration::from_secs(2);
 
+/// What the system says of a machine that lacks something. Nothing in a server's data, its settings or its backups is told in
+/// these words.
+const OF_THE_MACHINE: [&str; 9] = [
+    "No space left on device",
+    "Disk quota exceeded",
+    "Read-only file system",
+    "Input/output error",
+    "Cannot allocate memory",
+    "Too many open files",
+    "could not fork",
+    "Address already in use",
+    "Unix-domain socket path",
+];
+
+/// Whether an error tells of something that the machine lacks.
+pub fn blames_the_machine(text: &str) -> bool {
+    OF_THE_MACHINE.iter().any(|words| text.contains(words))
+}
+
+/// Whether a server tells of that in its log, which also holds what sessions and pgBackRest have to say.
+fn tells_of_the_machine(log: &str) -> bool {
+    let own = |line: &&str| ["] LOG:", "] WARNING:", "] FATAL:", "] PANIC:"].iter().any(|level| line.contains(level));
+    log.lines().filter(own).any(blames_the_machine)
+}
+
 /// A server could not be brought up, or did not do what it was told.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -68,6 +93,17 @@ pub enum ServerError {
 }
 
 impl ServerError {
+    /// Whether this is surely the machine's fault. What is only slow, or ends over its data, its certificate or a backup that it is
+    /// to begin with, may be the fault of whoever has asked for those.
+    pub fn is_of_the_machine(&self) -> bool {
+        match self {
+            Self::Spawn(error) => !matches!(error, SpawnError::Closed { .. }),
+            Self::Files { .. } => true,
+            Self::Ended { log, .. } | Self::NotReady { log, .. } => tells_of_the_machine(log),
+            Self::Sql(_) => false,
+        }
+    }
+
     pub(super) fn files(path: &Path) -> impl Fn(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::Files { path: path.clone(), source }
@@ -83,7 +119,8 @@ pub struct ServerOptions {
     pub installation: Installation,
     /// Its data. Kept when the server stops; filled from the template when it is not there, or not whole.
     pub data: PathBuf,
-    /// A directory for its socket and its log; made when it is not there. Its path must be shorter than 90 bytes.
+    /// A directory for its socket and its log; made when it is not there. Its path has 85 bytes at most, for that of a socket in
+    /// it has 22 more: [`crate::process::Run::create`] sees to that.
     pub directory: PathBuf,
     /// Where it listens (see [`super::Addresses`]).
     pub address: SocketAddrV4,
@@ -268,4 +305,42 @@ fn children(pid: u32) -> Vec<OwnedFd> {
         .filter_map(|child| Pid::from_raw(child.parse().ok()?))
         .filter_map(|child| pidfd_open(child, PidfdFlags::empty()).ok())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const AT: &str = "2026-01-01 10:00:00.000 UTC [7]";
+
+    fn ended(last: &str) -> ServerError {
+        let log = format!("{AT} LOG:  starting PostgreSQL 16.4\n{last}");
+        ServerError::Ended { name: "db".to_owned(), status: "exit status: 1".to_owned(), log }
+    }
+
+    fn slow(log: &str) -> ServerError {
+        ServerError::NotReady { name: "db".to_owned(), state: "starting".to_owned(), log: log.to_owned() }
+    }
+
+    fn refused() -> ServerError {
+        let (name, program) = ("db".to_owned(), PathBuf::from("/bin/postgres"));
+        SpawnError::Program { name, program, reason: "Permission denied".to_owned(), uid: 65534 }.into()
+    }
+
+    #[rstest]
+    #[case::full(ended(&format!("{AT} FATAL:  could not write lock file: No space left on device")), true)]
+    #[case::no_processes(slow(&format!("{AT} LOG:  could not fork startup process: Resource unavailable")), true)]
+    #[case::a_program_that_cannot_be_started(refused(), true)]
+    #[case::a_file(ServerError::files(Path::new("/run/c1"))(io::ErrorKind::PermissionDenied.into()), true)]
+    #[case::the_end_of_the_suite(SpawnError::Closed { name: "db".to_owned() }.into(), false)]
+    #[case::a_certificate(ended(&format!("{AT} FATAL:  could not load server certificate file: no start line")), false)]
+    #[case::a_backup_without_its_wal(ended(&format!("{AT} FATAL:  could not locate required checkpoint")), false)]
+    #[case::long_recovery(slow(&format!("{AT} LOG:  restored log file from archive")), false)]
+    #[case::pgbackrest(ended("ERROR: [047]: unable to create path '/sys/x': [30] Read-only file system"), false)]
+    #[case::a_session(slow(&format!("{AT} app@app ERROR:  could not extend file: No space left on device")), false)]
+    fn only_what_nobody_has_asked_for_is_the_machine_s_fault(#[case] error: ServerError, #[case] expected: bool) {
+        assert_eq!(error.is_of_the_machine(), expected, "{error}");
+    }
 }

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::ServerError;
+use crate::partial;
 use crate::process::{Account, Launch, Spawner};
 
 /// How long `initdb` may take. It needs about a second; the rest is for a machine under load.
@@ -85,12 +86,22 @@ async fn initdb(programs: &Path, scratch: &Path, spawner: &Spawner) -> Result<()
 
 /// Moves what was made into place, or leaves what another process has put there meanwhile.
 fn keep(made: &Path, template: &Path) -> io::Result<()> {
+    let all = parent(template);
+    fs::create_dir_all(all)?;
+    let lock = fs::File::create(all.join("lock"))?;
+    lock.lock()?;
+    // Whoever has made it was killed: who is alive holds the lock.
+    partial::remove_all(all)?;
     // The scratch directory may lie on another file system.
     let beside = copy_beside(made, template, None)?;
     match fs::rename(beside.path().join(WHOLE), template) {
         Err(_) if template.join("PG_VERSION").exists() => Ok(()),
         result => result,
     }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or_else(|| Path::new("."))
 }
 
 /// Copies a template to where a server's data is to be, unless that is there already or is `unwanted` by now.
@@ -112,9 +123,9 @@ const WHOLE: &str = "data";
 
 /// Copies a directory to beside `target`, from where it can be moved there in one step.
 fn copy_beside(from: &Path, target: &Path, account: Option<Account>) -> io::Result<TempDir> {
-    let parent = target.parent().unwrap_or_else(|| Path::new("."));
+    let parent = parent(target);
     fs::create_dir_all(parent)?;
-    let beside = tempfile::tempdir_in(parent)?;
+    let beside = tempfile::Builder::new().prefix(partial::PREFIX).tempdir_in(parent)?;
     copy(from, &beside.path().join(WHOLE), account)?;
     Ok(beside)
 }
@@ -174,5 +185,20 @@ mod tests {
         assert!(!target.join("postgresql.conf").exists(), "nothing is left of an unfinished copy");
         let mut beside = fs::read_dir(directory.path().join("volume")).unwrap().map(|entry| entry.unwrap().path());
         assert!(beside.all(|path| path == target), "the copy itself is gone");
+    }
+
+    #[test]
+    fn a_template_is_kept_in_place_of_what_a_killed_process_has_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let (made, templates) = (directory.path().join("made"), directory.path().join("templates"));
+        fs::create_dir(&made).unwrap();
+        fs::write(made.join("PG_VERSION"), "16").unwrap();
+        // As far as one gets that is killed while it copies.
+        let killed = copy_beside(&made, &templates.join("16"), None).unwrap().keep();
+        keep(&made, &templates.join("16")).unwrap();
+        assert!(!killed.exists());
+        let mut names: Vec<_> = fs::read_dir(&templates).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["16", "lock"]);
     }
 }

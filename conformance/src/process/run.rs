@@ -17,6 +17,13 @@ use super::sweep::{self, Swept};
 const STATE_FILE: &str = "state.json";
 const LOCK_FILE: &str = "lock";
 
+/// How many bytes the path of a Unix socket may have on Linux: `sun_path` without its closing zero.
+const SOCKET_PATH: usize = 107;
+
+/// The socket of a run with the longest path in it: that of a database which a scenario makes on a control plane of its own
+/// (`embedded::lease`), with the numbers of a long run and the longest port. Those of Percona's databases are shorter.
+const DEEPEST_SOCKET: &str = "own-9999/database-9999-9/socket/.s.PGSQL.65535";
+
 /// Everyone may pass through, so that PostgreSQL can run as another user; nobody else may look around.
 const DIRECTORY_MODE: u32 = 0o711;
 
@@ -43,6 +50,18 @@ pub enum RunError {
         path: PathBuf,
         /// Who we are.
         uid: u32,
+    },
+    /// The sockets of a run would have longer paths than there may be.
+    #[error(
+        "{} is too long: the path of a socket in it has up to {length} bytes, and Linux takes {SOCKET_PATH}; set \
+         TMPDIR to a shorter directory",
+        path.display()
+    )]
+    TooLong {
+        /// The directory of the runs.
+        path: PathBuf,
+        /// How long the path of a socket can become.
+        length: usize,
     },
 }
 
@@ -99,10 +118,14 @@ pub fn default_base() -> PathBuf {
 impl Run {
     /// Makes the directory of a new run, owned by this process, under `base` (see [`default_base`]).
     pub fn create(base: &Path) -> Result<Self, RunError> {
-        let _lock = lock(base)?;
-        // Short, because it is part of the paths of Unix sockets, which have 107 bytes at most.
+        // Short, because it is part of the paths of Unix sockets.
         let id = format!("{:08x}", rand::random::<u32>());
         let directory = base.join(&id);
+        let length = directory.join(DEEPEST_SOCKET).as_os_str().len();
+        if length > SOCKET_PATH {
+            return Err(RunError::TooLong { path: base.to_owned(), length });
+        }
+        let _lock = lock(base)?;
         DirBuilder::new().mode(DIRECTORY_MODE).create(&directory).map_err(file_error("create", &directory))?;
         // The umask may have taken the bits that others need to pass through.
         let mode = Permissions::from_mode(DIRECTORY_MODE);
@@ -326,6 +349,20 @@ mod tests {
         fs::set_permissions(&base, Permissions::from_mode(0o777)).unwrap();
         assert!(matches!(Run::create(&base), Err(RunError::NotOurs { .. })));
         assert!(matches!(list(&base), Err(RunError::NotOurs { .. })));
+    }
+
+    #[test]
+    fn a_base_in_which_sockets_have_no_room_is_refused() {
+        let (directory, _) = base();
+        let room = SOCKET_PATH - directory.path().as_os_str().len() - "//12345678/".len() - DEEPEST_SOCKET.len();
+        let run = Run::create(&directory.path().join("r".repeat(room))).unwrap();
+        assert_eq!(run.directory().join(DEEPEST_SOCKET).as_os_str().len(), SOCKET_PATH);
+        let longer = directory.path().join("r".repeat(room + 1));
+        let error = Run::create(&longer).unwrap_err();
+        let said = error.to_string();
+        assert!(said.starts_with(&longer.display().to_string()) && said.contains("108 bytes"), "{said}");
+        assert!(said.ends_with("Linux takes 107; set TMPDIR to a shorter directory"), "{said}");
+        assert!(!longer.exists());
     }
 
     #[test]

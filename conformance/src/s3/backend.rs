@@ -90,7 +90,8 @@ impl Minio {
         ServerError::Minio { reason, log: self.log() }
     }
 
-    fn log(&self) -> PathBuf {
+    /// Where it writes what it has to say.
+    pub(super) fn log(&self) -> PathBuf {
         self.directory.join("minio.log")
     }
 }

@@ -1,8 +1,6 @@
 //! Where an object storage is and who may use it.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
 
 use rand::distr::{Alphanumeric, SampleString as _};
 use serde::{Deserialize, Serialize};
@@ -40,35 +38,29 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// The access keys that a server accepts, and their secret keys. They can be added and revoked while it runs.
-#[derive(Clone, Default)]
-pub struct Keys(Arc<RwLock<BTreeMap<String, String>>>);
+/// The access key that a server accepts, and its secret key.
+pub(super) struct Key {
+    pub access: String,
+    pub secret: String,
+}
 
-impl Keys {
-    /// Makes an access key with a secret key of the lengths that AWS uses, and accepts it from now on.
-    pub fn generate(&self) -> (String, String) {
+impl Key {
+    /// Makes an access key with a secret key, of the lengths that AWS uses.
+    pub fn generate() -> Self {
         let access = format!("AKIA{}", Alphanumeric.sample_string(&mut rand::rng(), 16).to_uppercase());
         let secret = Alphanumeric.sample_string(&mut rand::rng(), 40);
-        self.add(&access, &secret);
-        (access, secret)
-    }
-
-    /// Accepts `secret` for `access`, in place of what was accepted before.
-    pub fn add(&self, access: &str, secret: &str) {
-        redact::register(secret);
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(access.to_owned(), secret.to_owned());
-    }
-
-    /// Refuses `access` from now on, also on connections that are open.
-    pub fn revoke(&self, access: &str) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(access);
+        redact::register(&secret);
+        Self { access, secret }
     }
 }
 
 #[async_trait::async_trait]
-impl s3s::auth::S3Auth for Keys {
+impl s3s::auth::S3Auth for Key {
     async fn get_secret_key(&self, access: &str) -> s3s::S3Result<s3s::auth::SecretKey> {
-        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        keys.get(access).map(|secret| secret.as_str().into()).ok_or_else(|| s3s::s3_error!(InvalidAccessKeyId))
+        if access == self.access {
+            return Ok(self.secret.as_str().into());
+        }
+        // The library's own `SimpleAuth` says `NotSignedUp`, which S3 does not.
+        Err(s3s::s3_error!(InvalidAccessKeyId))
     }
 }

@@ -14,5 +14,5 @@ mod tests;
 
 pub use backend::Minio;
 pub use client::{Client, ClientError, Object};
-pub use endpoint::{Endpoint, Keys};
+pub use endpoint::Endpoint;
 pub use server::{Options, Server, ServerError};

@@ -5,15 +5,16 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::backend::{Backend, Minio};
+use super::endpoint::Key;
 use super::gate::Gate;
 use super::store::Store;
-use super::{Client, ClientError, Endpoint, Keys};
+use super::{Client, ClientError, Endpoint};
 use crate::https;
 use crate::pki::{Authority, PkiError};
 use crate::process::Process;
@@ -80,8 +81,8 @@ pub struct Server {
 
 /// Where buckets are made, which is the one thing that does not go through the protocol in the same way.
 enum Storage {
-    Memory { store: Store, keys: Keys },
-    Minio { client: Client, _process: Process },
+    Memory { store: Store },
+    Minio { client: Box<Client>, process: Process, log: PathBuf },
 }
 
 impl Server {
@@ -96,8 +97,8 @@ impl Server {
         let tls = |error: rustls::Error| ServerError::Tls(error.to_string());
         let acceptor = https::acceptor(&authority.server(names)?).map_err(tls)?;
 
-        let keys = Keys::default();
-        let (access_key, secret_key) = keys.generate();
+        let key = Key::generate();
+        let (access_key, secret_key) = (key.access.clone(), key.secret.clone());
         // pgBackRest 2.55 checks a certificate against DNS names only, so the endpoint is a name.
         let endpoint = format!("localhost:{}", address.port());
         let endpoint =
@@ -121,8 +122,8 @@ impl Server {
             None => {
                 let store = Store::default();
                 let mut builder = s3s::service::S3ServiceBuilder::new(store.clone());
-                builder.set_auth(keys.clone());
-                (Storage::Memory { store, keys }, accepting(Backend::Memory(builder.build())))
+                builder.set_auth(key);
+                (Storage::Memory { store }, accepting(Backend::Memory(builder.build())))
             }
             Some(minio) => {
                 let pair = (endpoint.access_key.as_str(), endpoint.secret_key.as_str());
@@ -130,7 +131,7 @@ impl Server {
                 let accepting = accepting(Backend::Proxy(address));
                 let client = Client::new(&endpoint)?;
                 minio.ready(&process, &client).await?;
-                (Storage::Minio { client, _process: process }, accepting)
+                (Storage::Minio { client: Box::new(client), process, log: minio.log() }, accepting)
             }
         };
         Ok(Self { endpoint, storage, gate, _accepting: accepting })
@@ -141,28 +142,28 @@ impl Server {
         &self.endpoint
     }
 
-    /// The access keys that it accepts; `None` with MinIO, which accepts the one of [`Self::endpoint`] alone.
-    pub fn keys(&self) -> Option<&Keys> {
+    /// MinIO, which may end by itself, and its log; `None` when requests are answered from memory.
+    pub fn minio(&self) -> Option<(&Process, &Path)> {
         match &self.storage {
-            Storage::Memory { keys, .. } => Some(keys),
-            Storage::Minio { .. } => None,
+            Storage::Memory { .. } => None,
+            Storage::Minio { process, log, .. } => Some((process, log.as_path())),
         }
     }
 
     /// Makes a bucket, whose name must be new.
     pub async fn create_bucket(&self, bucket: &str) -> Result<(), ServerError> {
         match &self.storage {
-            Storage::Memory { store, .. } => store.create(bucket),
+            Storage::Memory { store } => store.create(bucket),
             Storage::Minio { client, .. } => client.create_bucket(bucket).await?,
         }
         Ok(())
     }
 
-    /// Removes a bucket with everything in it, its outage and its counter.
+    /// Removes a bucket with everything in it, and its outage.
     pub async fn remove_bucket(&self, bucket: &str) -> Result<(), ServerError> {
-        self.gate.forget(bucket);
+        self.gate.open(bucket);
         match &self.storage {
-            Storage::Memory { store, .. } => store.remove(bucket),
+            Storage::Memory { store } => store.remove(bucket),
             Storage::Minio { client, .. } => client.remove_bucket(bucket).await?,
         }
         Ok(())
@@ -176,10 +177,5 @@ impl Server {
     /// Serves `bucket` again.
     pub fn end_outage(&self, bucket: &str) {
         self.gate.open(bucket);
-    }
-
-    /// How many requests for `bucket` have come in, refused ones included.
-    pub fn requests(&self, bucket: &str) -> u64 {
-        self.gate.requests(bucket)
     }
 }

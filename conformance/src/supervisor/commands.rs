@@ -34,7 +34,7 @@ pub struct Status {
     pub usage: Usage,
     /// The administrator's kubeconfig.
     pub kubeconfig: PathBuf,
-    /// What differs from what would be started now, in words.
+    /// What differs from what would be started now, in words; nothing where that was not asked.
     pub differences: Vec<String>,
 }
 
@@ -49,7 +49,7 @@ pub async fn up(
     interrupted: &CancellationToken,
 ) -> anyhow::Result<Status> {
     let environment = connect_or_start(plan.clone(), idle, display, interrupted).await?;
-    let status = status(&plan).await?;
+    let status = status(Some(&plan)).await?;
     drop(environment);
     status.context("the environment has ended again")
 }
@@ -74,16 +74,25 @@ async fn connect_or_start_in(
     display: &Display,
     interrupted: &CancellationToken,
 ) -> anyhow::Result<Supervised> {
-    let _lock = lock(base, display).await?;
+    let _lock = unless(interrupted, lock(base, display)).await?;
     if let Some(kept) = Kept::find(base)? {
-        if let Some(Some(environment)) = unless_ending(&kept, fitting(&kept, &plan)).await? {
+        let fitting = Box::pin(unless_ending(&kept, fitting(&kept, &plan)));
+        if let Some(Some(environment)) = unless(interrupted, fitting).await? {
             return Ok(environment);
         }
-        interrupted.run_until_cancelled(gone(base, &kept)).await.unwrap_or_else(|| Err(interruption()))?;
+        unless(interrupted, gone(base, &kept)).await?;
     }
     let charge = Charge { plan, life: Life::Kept { idle_seconds: idle.as_secs() } };
     let Started { socket, .. } = start(&charge, display, interrupted).await?;
     Supervised::attach(socket).await
+}
+
+/// What comes of `waiting`; an error as soon as `interrupted` is cancelled.
+async fn unless<T>(
+    interrupted: &CancellationToken,
+    waiting: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    interrupted.run_until_cancelled(waiting).await.unwrap_or_else(|| Err(interruption()))
 }
 
 /// The kept environment, if it fits `plan`. `None`: it does not, and nobody used it, so it was told to end.
@@ -107,19 +116,21 @@ async fn fitting(kept: &Kept, plan: &Plan) -> anyhow::Result<Option<Supervised>>
     Ok(None)
 }
 
-/// The kept environment, compared with `plan`; `None` when there is none, or it is ending.
-pub async fn status(plan: &Plan) -> anyhow::Result<Option<Status>> {
+/// The kept environment, compared with `plan` if there is one; `None` when none runs, or it is ending.
+pub async fn status(plan: Option<&Plan>) -> anyhow::Result<Option<Status>> {
     let Some(kept) = Kept::find(&default_base())? else { return Ok(None) };
     unless_ending(&kept, describe(&kept, plan)).await
 }
 
-async fn describe(kept: &Kept, plan: &Plan) -> anyhow::Result<Status> {
+async fn describe(kept: &Kept, plan: Option<&Plan>) -> anyhow::Result<Status> {
     let environment = Supervised::attach(kept.record.socket.clone()).await?;
     Ok(Status {
         description: environment.description().clone(),
         usage: usage(&environment.connect().await?).await?,
         kubeconfig: kept.record.kubeconfig.clone(),
-        differences: environment.hello().fingerprint.differences(&Fingerprint::now(plan)),
+        differences: plan
+            .map(|plan| environment.hello().fingerprint.differences(&Fingerprint::now(plan)))
+            .unwrap_or_default(),
     })
 }
 
@@ -139,8 +150,19 @@ async fn shut_down(kept: &Kept) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Removes what dead runs have left, and with `kept` also the clusters that were kept.
+/// Removes what dead runs have left, and with `kept` also the clusters that were kept. When no run lives, also what an
+/// interrupted build has left in Docker, where there is one.
 pub async fn clean(kept: bool) -> anyhow::Result<Cleaned> {
+    let mut cleaned = clean_dead(kept).await?;
+    match kind::sweep_images(&default_base(), None).await {
+        Ok(images) => cleaned.kind.images = images,
+        Err(error) => cleaned.kind.left.push(format!("unfinished images: {error:#}")),
+    }
+    Ok(cleaned)
+}
+
+/// Removes what dead runs have left; Docker is not asked unless it holds something of them.
+pub(super) async fn clean_dead(kept: bool) -> anyhow::Result<Cleaned> {
     let processes = tokio::task::spawn_blocking(|| sweep(&default_base())).await??;
     Ok(Cleaned { processes, kind: kind::sweep(kept).await? })
 }
@@ -179,7 +201,7 @@ async fn differences(environment: &Supervised, plan: &Plan) -> anyhow::Result<Ve
         let run = std::env::var(NEXTEST_RUN).unwrap_or_else(|_| format!("pid-{}", std::process::id()));
         let refreshed = environment.connect().await?.ask(Request::Refresh { run }).await?;
         if let Reply::Refreshed { changed: true } = refreshed {
-            differences.push("the operator".to_owned());
+            differences.push("the operator or its manifests".to_owned());
         }
     }
     Ok(differences)
@@ -243,6 +265,9 @@ mod tests {
     use crate::process::{Identity, Run, State};
     use crate::supervisor::start::Record;
 
+    /// Far above what is needed to see that a token is cancelled.
+    const AT_ONCE: Duration = Duration::from_secs(30);
+
     fn record(directory: &Path) -> Record {
         let socket = directory.join("supervisor.sock");
         Record { life: Life::Kept { idle_seconds: 1 }, socket, kubeconfig: directory.join("kubeconfig") }
@@ -291,16 +316,47 @@ mod tests {
         );
     }
 
+    /// What comes of a start that is interrupted when `waiting` has come; what that returns stays as long as the start.
+    async fn interrupted_start<T>(base: &Path, waiting: impl Future<Output = T>) -> String {
+        let plan = Plan::Embedded(Settings::new("false".into(), "implementation.yaml".into()));
+        let (display, interrupted) = (Display::stderr(), CancellationToken::new());
+        let starting = Box::pin(connect_or_start_in(base, plan, Duration::from_secs(1), &display, &interrupted));
+        let interrupt = async {
+            let kept = waiting.await;
+            interrupted.cancel();
+            kept
+        };
+        let both = async { tokio::join!(starting, interrupt) };
+        let (started, _kept) = tokio::time::timeout(AT_ONCE, both).await.expect("it waits");
+        started.err().unwrap().to_string()
+    }
+
     #[tokio::test]
     async fn one_that_is_ending_is_not_waited_for_after_an_interruption() {
         let directory = tempfile::tempdir().unwrap();
         let base = directory.path().join("runs");
         ending(&base, std::process::id());
-        let plan = Plan::Embedded(Settings::new("false".into(), "implementation.yaml".into()));
-        let (display, interrupted) = (Display::stderr(), CancellationToken::new());
-        interrupted.cancel();
-        let replaced = connect_or_start_in(&base, plan, Duration::from_secs(1), &display, &interrupted).await;
-        assert_eq!(replaced.err().unwrap().to_string(), "interrupted");
+        assert_eq!(interrupted_start(&base, tokio::task::yield_now()).await, "interrupted");
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_another_process_that_starts_can_be_interrupted() {
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path().join("runs");
+        let _held = lock(&base, &Display::stderr()).await.unwrap();
+        assert_eq!(interrupted_start(&base, tokio::task::yield_now()).await, "interrupted");
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_an_environment_that_does_not_answer_can_be_interrupted() {
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path().join("runs");
+        let run = Run::create(&base).unwrap();
+        let record = record(run.directory());
+        record.write(run.directory()).unwrap();
+        let listener = UnixListener::bind(&record.socket).unwrap();
+        let asked = async { listener.accept().await.unwrap() };
+        assert_eq!(interrupted_start(&base, asked).await, "interrupted");
     }
 
     #[tokio::test]

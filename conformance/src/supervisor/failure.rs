@@ -34,15 +34,17 @@ fn exit(error: &anyhow::Error, message: &str) -> Exit {
             return Exit::Digest;
         }
     }
-    // Compilers and servers tell these two in their own output only, in the system's words.
+    // Compilers and servers tell this and the next one in their own output only, in the system's words.
     if message.contains("o space left on device") {
         return Exit::DiskFull;
     }
-    if message.contains("ddress already in use") {
-        return Exit::PortInUse;
-    }
+    // Before ports: an operator that has its port, and can still not bind what it wants, is not the machine's fault. When
+    // somebody else has the port, it is not called unusable (`PortTaken`).
     if error.is::<Unusable>() {
         return Exit::Implementation;
+    }
+    if message.contains("ddress already in use") {
+        return Exit::PortInUse;
     }
     match error.chain().find_map(|cause| cause.downcast_ref::<ToolError>()) {
         Some(error) if error.is_unavailable() => Exit::MissingTool,
@@ -57,6 +59,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::implementation::PortTaken;
 
     fn unavailable(reason: &str) -> anyhow::Error {
         let error = ToolError::Unavailable { what: "etcd".into(), reason: reason.into(), remedy: "install Go".into() };
@@ -79,6 +82,9 @@ mod tests {
     #[case::damaged(damaged(), Exit::Digest)]
     #[case::port(anyhow!("etcd: listen tcp 127.0.0.1:2379: bind: address already in use"), Exit::PortInUse)]
     #[case::wrong_version(ToolError::Request("Kubernetes 1.2 is not known".into()).into(), Exit::Usage)]
+    #[case::fixed_port(anyhow!("it ended").context(PortTaken(9443)).context("starting"), Exit::PortInUse)]
+    #[case::port_of_its_own(anyhow!("bind: address already in use").context(Unusable), Exit::Implementation)]
+    #[case::full_when_it_starts(anyhow!("no space left on device").context(Unusable), Exit::DiskFull)]
     #[case::unusable(anyhow!("it ended").context(Unusable).context("starting"), Exit::Implementation)]
     #[case::other(anyhow!("etcd ended"), Exit::Environment)]
     fn a_failure_has_a_kind(#[case] error: anyhow::Error, #[case] expected: Exit) {

@@ -14,7 +14,7 @@ use super::plan::Plan;
 pub struct Fingerprint {
     /// What was asked for.
     pub plan: Plan,
-    /// Programs and files by what they are called in messages.
+    /// Programs and files by what they are called in messages; the files of a directory are called alike.
     pub files: Vec<(String, FileStamp)>,
 }
 
@@ -35,13 +35,47 @@ impl FileStamp {
         let changed = metadata.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
         Ok(Self { path: path.to_owned(), size: metadata.len(), changed })
     }
+
+    /// The versions that are there now of a file, or of all files in a directory and below, in the order of their paths. What
+    /// goes meanwhile is left out, and a link to a directory is not followed: it may lead upwards.
+    ///
+    /// # Errors
+    /// There is no such file, or a directory cannot be listed.
+    pub fn all(path: &Path) -> io::Result<Vec<Self>> {
+        if !path.is_dir() {
+            return Ok(vec![Self::of(path)?]);
+        }
+        let mut stamps = Vec::new();
+        let mut open = vec![path.to_owned()];
+        while let Some(directory) = open.pop() {
+            for entry in std::fs::read_dir(&directory)? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    open.push(entry.path());
+                } else {
+                    stamps.extend(Self::of(&entry.path()).ok());
+                }
+            }
+        }
+        stamps.sort_by(|one, another| one.path.cmp(&another.path));
+        Ok(stamps)
+    }
+
+    /// As [`FileStamp::all`], of several. `None`: one of them is not there.
+    pub fn of_each<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Option<Vec<Self>> {
+        let each: Option<Vec<Vec<Self>>> = paths.into_iter().map(|path| Self::all(path.as_ref()).ok()).collect();
+        each.map(|stamps| stamps.into_iter().flatten().collect())
+    }
 }
 
 impl Fingerprint {
     /// The fingerprint of what would be started now. What is not there yet has no stamp.
     pub fn now(plan: &Plan) -> Self {
-        let stamp = |(name, path): (&str, PathBuf)| Some((name.to_owned(), FileStamp::of(&path).ok()?));
-        Self { plan: plan.clone(), files: plan.files().into_iter().filter_map(stamp).collect() }
+        let stamps = |(name, path): (&str, PathBuf)| {
+            let stamps = FileStamp::all(&path).unwrap_or_default();
+            stamps.into_iter().map(|stamp| (name.to_owned(), stamp)).collect::<Vec<_>>()
+        };
+        Self { plan: plan.clone(), files: plan.files().into_iter().flat_map(stamps).collect() }
     }
 
     /// What differs, in words; empty when nothing does.
@@ -50,17 +84,16 @@ impl Fingerprint {
         if self.plan != other.plan {
             differences.push("the settings".to_owned());
         }
-        for (name, stamp) in &other.files {
-            if !self.files.iter().any(|(mine, here)| mine == name && here == stamp) {
-                differences.push(name.clone());
-            }
-        }
-        for (name, _) in &self.files {
-            if !other.files.iter().any(|(theirs, _)| theirs == name) {
+        for (name, _) in other.files.iter().chain(&self.files) {
+            if self.called(name) != other.called(name) && !differences.contains(name) {
                 differences.push(name.clone());
             }
         }
         differences
+    }
+
+    fn called(&self, name: &str) -> Vec<&FileStamp> {
+        self.files.iter().filter(|(called, _)| called == name).map(|(_, stamp)| stamp).collect()
     }
 }
 
@@ -90,6 +123,35 @@ mod tests {
     #[case::gone(vec![], &["a"])]
     fn a_changed_file_is_named(#[case] wanted: Vec<(String, FileStamp)>, #[case] expected: &[&str]) {
         assert_eq!(fingerprint(vec![stamp("a", 1)]).differences(&fingerprint(wanted)), expected);
+    }
+
+    #[test]
+    fn what_changes_in_a_directory_is_named_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let crds = directory.path().join("crds");
+        let (above, below) = (crds.join("a.yaml"), crds.join("below/b.yaml"));
+        std::fs::create_dir_all(crds.join("below")).unwrap();
+        std::fs::write(&above, "a").unwrap();
+        std::fs::write(&below, "b").unwrap();
+        let settings = Settings::new("conformance".into(), "bundled.yaml".into());
+        let plan = Plan::Embedded(Settings { percona_crds: Some(crds), ..settings });
+        let running = Fingerprint::now(&plan);
+        assert!(running.differences(&Fingerprint::now(&plan)).is_empty());
+        std::fs::write(&above, "another").unwrap();
+        std::fs::write(&below, "another").unwrap();
+        assert_eq!(running.differences(&Fingerprint::now(&plan)), ["Percona's CRDs"]);
+        let changed = Fingerprint::now(&plan);
+        std::fs::remove_file(&below).unwrap();
+        assert_eq!(changed.differences(&Fingerprint::now(&plan)), ["Percona's CRDs"]);
+    }
+
+    #[test]
+    fn one_file_that_is_not_there_leaves_all_without_a_stamp() {
+        let directory = tempfile::tempdir().unwrap();
+        let (here, gone) = (directory.path().join("here"), directory.path().join("gone"));
+        std::fs::write(&here, "").unwrap();
+        assert_eq!(FileStamp::of_each([&here]), Some(vec![FileStamp::of(&here).unwrap()]));
+        assert_eq!(FileStamp::of_each([&here, &gone]), None);
     }
 
     #[test]

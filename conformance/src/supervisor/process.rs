@@ -126,7 +126,7 @@ async fn told<T>(acting: impl Future<Output = anyhow::Result<T>>) -> anyhow::Res
 async fn supervise(charge: Charge) -> anyhow::Result<()> {
     let end = CancellationToken::new();
     tokio::spawn(watch_for_the_end(charge.life, end.clone()));
-    super::commands::clean(false).await?;
+    super::commands::clean_dead(false).await?;
     let run = Arc::new(Run::create(&default_base())?);
     // On the heap: it holds the futures of everything that is started.
     let outcome = told(Box::pin(live(&charge, &run, &end))).await;

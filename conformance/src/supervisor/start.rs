@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use tokio::io::BufReader;
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -80,7 +81,10 @@ pub(super) async fn lock(base: &Path, display: &Display) -> anyhow::Result<std::
         return Ok(file);
     }
     let step = display.progress().begin("waiting for another process that starts the environment", None);
-    let file = tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await??;
+    let (tell, locked) = oneshot::channel();
+    // Not one of the runtime's threads: for those it waits, also when nobody wants to know any more.
+    std::thread::spawn(move || drop(tell.send(file.lock().map(|()| file))));
+    let file = locked.await.context("waiting for another process")??;
     step.done();
     Ok(file)
 }

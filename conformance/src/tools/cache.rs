@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::ToolError;
 use super::progress::Progress;
+use crate::partial;
 
 const MANIFEST: &str = "manifest.json";
 
@@ -155,14 +156,9 @@ impl Cache {
         found.reverse();
         for (_, path) in found.into_iter().skip(kept) {
             // In one step, so that nobody finds half an entry.
-            let gone =
-                path.with_file_name(format!("{UNFINISHED}{}-old", path.file_name().unwrap_or_default().display()));
-            match fs::rename(&path, &gone) {
-                // Another process was faster.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                renamed => renamed.map_err(ToolError::file("rename", &path))?,
+            if !partial::remove(&path, UNFINISHED).map_err(ToolError::file("remove", &path))? {
+                continue;
             }
-            fs::remove_dir_all(&gone).map_err(ToolError::file("remove", &gone))?;
             let lock = path.with_file_name(format!("{}.lock", path.file_name().unwrap_or_default().display()));
             match fs::remove_file(&lock) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -38,6 +38,6 @@ pub use minio::minio;
 pub use postgres::Clients;
 pub use prepare::{Needs, Toolbox, prepare};
 pub use progress::{Display, Event, Progress, Step};
-pub(crate) use tool::architecture;
 pub use tool::{Options, Tool};
+pub(crate) use tool::{architecture, program_in};
 pub use versions::{Versions, parse as parse_version, versions};

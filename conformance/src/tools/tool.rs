@@ -1,6 +1,7 @@
 //! A program that was found, and where the user wants it to be looked for.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::cache::Entry;
@@ -127,6 +128,11 @@ pub(super) fn on_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?)
         .map(|directory| directory.join(program))
         .find(|path| path.is_absolute() && is_program(path))
+}
+
+/// The first file of that name in `path`, in the form of `PATH`, that can be executed, for a process that works in `directory`.
+pub(crate) fn program_in(path: &OsStr, directory: &Path, program: &str) -> Option<PathBuf> {
+    std::env::split_paths(path).map(|each| directory.join(each).join(program)).find(|file| is_program(file))
 }
 
 /// Whether it is a file that someone may execute.
