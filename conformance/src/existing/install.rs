@@ -218,7 +218,6 @@ async fn namespaces(client: &Client) -> anyhow::Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::os::unix::fs::PermissionsExt as _;
 
     use http::{Method, Request, Response};
@@ -241,13 +240,7 @@ mod tests {
             let (status, object) = answer(&request);
             Response::builder().status(status).body(Body::from(object.to_string().into_bytes()))
         });
-        let tool = Tool {
-            path: "helm".into(),
-            env: BTreeMap::new(),
-            version: "4.0.0".to_owned(),
-            source: "a test".to_owned(),
-            root: None,
-        };
+        let tool = Tool::named("helm");
         let tools = tools::Options::default();
         Installed {
             install: Install { image: "x:1".to_owned(), log_level: "info".to_owned(), tools },

@@ -194,7 +194,6 @@ fn condition(node: &Node) -> Option<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use serde_json::json;
@@ -224,13 +223,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let run = Arc::new(Run::create(directory.path()).unwrap());
         let cluster = Cluster {
-            kind: Tool {
-                path: "kind".into(),
-                env: BTreeMap::new(),
-                version: "0.33.0".to_owned(),
-                source: "a test".to_owned(),
-                root: None,
-            },
+            kind: Tool::named("kind"),
             spawner: Spawner::new(run, None).unwrap(),
             name: "a-cluster".to_owned(),
             kubeconfig: directory.path().join("kubeconfig"),

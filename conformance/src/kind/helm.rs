@@ -130,7 +130,6 @@ fn words(words: &[&str]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::os::unix::fs::PermissionsExt as _;
     use std::sync::Arc;
 
@@ -142,13 +141,7 @@ mod tests {
     async fn nobody_else_may_read_the_values_of_a_chart() {
         let directory = tempfile::tempdir().unwrap();
         let run = Arc::new(Run::create(directory.path()).unwrap());
-        let tool = Tool {
-            path: "helm".into(),
-            env: BTreeMap::new(),
-            version: "4.0.0".to_owned(),
-            source: "a test".to_owned(),
-            root: None,
-        };
+        let tool = Tool::named("helm");
         // Helm ends with 1, whatever it is asked.
         let spawner = Spawner::new(Arc::clone(&run), Some("/bin/false".into())).unwrap();
         let helm = Helm { tool, spawner, kubeconfig: "kubeconfig".into() };

@@ -60,6 +60,18 @@ impl Options {
 }
 
 impl Tool {
+    /// A program that a test only names.
+    #[cfg(test)]
+    pub(crate) fn named(program: &str) -> Self {
+        Self {
+            path: program.into(),
+            env: BTreeMap::new(),
+            version: "1.2.3".to_owned(),
+            source: "a test".to_owned(),
+            root: None,
+        }
+    }
+
     /// A program of the machine, or one that the user named: asks it for its version.
     ///
     /// `ask` are the arguments of the question, such as `--version`, separated by blanks.
