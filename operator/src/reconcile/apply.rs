@@ -109,7 +109,7 @@ fn apply_statefulset<'a>(
 
 /// Whether the API server refuses a StatefulSet for a field that cannot change: of those that the operator sets, the volumes.
 fn is_about_volumes(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(response) if response.message.contains(VOLUMES_CANNOT_CHANGE))
+    matches!(error, kube::Error::Api(response) if volumes_cannot_change(response))
 }
 
 /// Why an object could not be applied.
@@ -158,16 +158,23 @@ pub fn is_refused(response: &Status) -> bool {
         || response.code == 500 && response.message.contains("failed calling webhook")
 }
 
-/// How the API server begins when a field of a StatefulSet that cannot change would.
-const VOLUMES_CANNOT_CHANGE: &str = "updates to statefulset spec";
+/// Whether a field of a StatefulSet that cannot change would. Up to Kubernetes 1.36 the API server names those that can, from 1.37
+/// on the one that cannot (`ValidateStatefulSetUpdate`).
+fn volumes_cannot_change(response: &Status) -> bool {
+    let mut causes = response.details.iter().flat_map(|details| &details.causes);
+    response.message.contains("updates to statefulset spec")
+        || causes
+            .any(|cause| cause.field == "spec.volumeClaimTemplates" && cause.message.contains("field is immutable"))
+}
 
+/// What is told of a refusal. Of volumes without the API server's own words, which can be both of their templates as a whole.
 fn rejected(kind: &str, response: &Status) -> String {
-    let hint = if response.message.contains(VOLUMES_CANNOT_CHANGE) {
-        "; volumes and their sizes cannot change: set spec.storage back, or delete the StatefulSet (its volumes stay) and resize the claims"
+    let why = if volumes_cannot_change(response) {
+        "volumes and their sizes cannot change: set spec.storage back, or delete the StatefulSet (its volumes stay) and resize the claims"
     } else {
-        ""
+        &response.message
     };
-    format!("the API server refuses the {kind}: {}{hint}", response.message)
+    format!("the API server refuses the {kind}: {why}")
 }
 
 /// Writes the status.

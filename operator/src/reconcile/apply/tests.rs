@@ -186,14 +186,32 @@ async fn while_the_secret_is_not_complete_no_pod_is_replaced_though_the_database
     assert_eq!(sent.iter().map(|(_, sent)| sent).collect::<Vec<_>>(), [&json!({ "spec": { "replicas": 0 } })]);
 }
 
+/// As Kubernetes up to 1.36 refuses other volumes.
+fn forbidden_update() -> Value {
+    failure(
+        "Invalid",
+        422,
+        "StatefulSet demo is invalid: spec: Forbidden: updates to statefulset spec for fields other than …",
+    )
+}
+
+/// As Kubernetes from 1.37 on refuses them; `field` and `message` are those of the cause.
+fn immutable_field(field: &str, message: &str) -> Value {
+    let mut said =
+        failure("Invalid", 422, &format!("StatefulSet demo is invalid: {field}: Invalid value: [{{…}}]: {message}"));
+    said["details"] = json!({ "causes": [{ "reason": "FieldValueInvalid", "field": field, "message": message }] });
+    said
+}
+
+#[rstest]
+#[case::up_to_1_36(forbidden_update())]
+#[case::from_1_37_on(immutable_field("spec.volumeClaimTemplates", "Invalid value: [{…}]: field is immutable"))]
 #[tokio::test]
-async fn all_but_the_volumes_goes_on_when_those_are_refused() {
-    let message =
-        "StatefulSet demo is invalid: updates to statefulset spec for fields other than replicas are forbidden";
+async fn all_but_the_volumes_goes_on_when_those_are_refused(#[case] refusal: Value) {
     let mut there = as_json(&running().await);
     there["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"] = "9Gi".into();
     let get = WORKLOAD.replace("PATCH", "GET").leak();
-    let api = ApiServer::answering([(WORKLOAD, 422, failure("Invalid", 422, message)), (get, 200, there.clone())]);
+    let api = ApiServer::answering([(WORKLOAD, 422, refusal), (get, 200, there.clone())]);
     let (sent, outcome) = workload(&api, 1, ("ready", &CREDENTIALS), None).await;
     assert_eq!(sent.len(), 2);
     assert_eq!(sent[0].1["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"], "1Gi");
@@ -231,14 +249,16 @@ fn a_webhook_that_does_not_answer_refuses(#[case] message: &str, #[case] expecte
     assert_eq!(is_refused(&response), expected);
 }
 
-#[test]
-fn volumes_that_cannot_change_have_a_remedy() {
-    let said =
-        |message: &str| rejected("StatefulSet", &serde_json::from_value(failure("Invalid", 422, message)).unwrap());
-    assert!(
-        said("updates to statefulset spec for fields other than … are forbidden").contains("set spec.storage back")
-    );
-    assert!(!said("spec.template: invalid").contains("spec.storage"));
+#[rstest]
+#[case::up_to_1_36(forbidden_update(), true)]
+#[case::from_1_37_on(immutable_field("spec.volumeClaimTemplates", "field is immutable"), true)]
+#[case::a_value(immutable_field("spec.volumeClaimTemplates[0].spec.resources", "must be greater than zero"), false)]
+#[case::another_field(immutable_field("spec.serviceName", "field is immutable"), false)]
+#[case::no_cause(failure("Invalid", 422, "spec.template: invalid"), false)]
+fn volumes_that_cannot_change_have_a_remedy(#[case] refusal: Value, #[case] expected: bool) {
+    let said = rejected("StatefulSet", &serde_json::from_value(refusal).unwrap());
+    assert_eq!(said.contains("set spec.storage back"), expected, "{said}");
+    assert_ne!(said.contains("demo is invalid") || said.contains("spec.template"), expected, "{said}");
 }
 
 #[tokio::test]
