@@ -8,5 +8,5 @@
 ///
 /// Source: Go's package `runtime`, GOGC and GOMEMLIMIT.
 pub(super) fn collect_rarely(limit: u32) -> [(&'static str, String); 2] {
-    [("GOGC", "400".to_owned()), ("GOMEMLIMIT", format!("{limit}MiB"))]
+    [("GOGC", "300".to_owned()), ("GOMEMLIMIT", format!("{limit}MiB"))]
 }
